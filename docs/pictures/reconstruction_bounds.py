@@ -14,9 +14,9 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from feller_papers.reconstruction_bounds.attacked import SHOWN, attacked
+from feller_papers.reconstruction_bounds.attacked import SHOWN, run_attack
 from feller_papers.reconstruction_bounds.perturbed import SCALE, fitted, lines
-from feller_papers.reconstruction_bounds.private import model_of
+from feller_papers.reconstruction_bounds.private import private_run
 from feller_papers.reconstruction_bounds.setting import Setting
 from feller_papers.reconstruction_bounds.stepwise import line
 
@@ -47,9 +47,9 @@ def histogram(axis: Axes, orders: Tensor, at: list[tuple[float, str, str]], titl
 def draw_lines(setting: Setting) -> None:
     """Draw both histograms."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
-    model, private = fitted(setting, constant=False), model_of(setting)
+    model, private = fitted(setting, constant=False), private_run(setting)
     found = lines(model)
-    told = [(found.true, "all rows", "-"), (found.published, "all rows, were they of length 1", "--")]
+    told = [(found.exact, "all rows", "-"), (found.published_bounds, "all rows, were they of length 1", "--")]
     histogram(left, model.bounds(SCALE).log10(), told, f"{model.name}, 0 against 1, weights told with noise")
     all_of = [(line(private), "all rows", "-")]
     right_title = f"{private.name}, DP-SGD, {100 * private.accuracy:.1f} % of unseen pictures right"
@@ -59,11 +59,11 @@ def draw_lines(setting: Setting) -> None:
 
 def draw_attack(setting: Setting) -> None:
     """Draw errors of the attack against bounds."""
-    found = attacked(setting)
+    found = run_attack(setting)
     figure, axis = plt.subplots(figsize=(5, 4.6), layout="constrained")
     for which, color, words in (
-        (found.steady, INK, "residual stands out of its noise"),
-        (~found.steady, FREE, "other"),
+        (found.reliable, INK, "residual stands out of its noise"),
+        (~found.reliable, FREE, "other"),
     ):
         axis.scatter(found.bounds[which], found.errors[which], s=3, color=color, linewidths=0, label=words)
     ends = [found.bounds.min().item(), found.bounds.max().item()]
@@ -93,7 +93,7 @@ def strip(axes: list[Axes], rows: Tensor, bounds: Tensor | None, words: str) -> 
 
 def draw_rows(setting: Setting) -> None:
     """Draw the rows at both ends, and their mean reconstructions; then those of the private training."""
-    found, private = attacked(setting), model_of(setting)
+    found, private = run_attack(setting), private_run(setting)
     figure, axes = plt.subplots(6, SHOWN, figsize=(8.5, 6.4), layout="constrained")
     side, bounds = found.side, found.bounds[found.extremes]
     low, high = slice(0, SHOWN), slice(SHOWN, 2 * SHOWN)

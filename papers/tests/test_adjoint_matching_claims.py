@@ -24,24 +24,24 @@ from feller_papers.adjoint_matching.mixture import ConstantNoise
 from feller_papers.adjoint_matching.setting import Setting
 from feller_papers.claims import FAILS, HOLDS
 
-FEW = handwriting.Effort(2, batch=8, steps=4)
+FEW = handwriting.TuningBudget(2, batch=8, steps=4)
 TINY = Setting(
     seeds=(0,),
-    short=2,
-    long=2,
-    drawn=200,
-    fine=500,
-    cells=701,
-    base=2,
-    lean=FEW,
-    near=FEW,
-    inked=FEW,
-    collapsing=2,
-    early=(1, 2),
-    most=1,
-    seen=30,
-    weighed=40,
-    forked=20,
+    short_rounds=2,
+    long_rounds=2,
+    num_points=200,
+    fine_steps=500,
+    grid_cells=701,
+    base_steps=2,
+    lean_budget=FEW,
+    landing_budget=FEW,
+    ink_budget=FEW,
+    draft_rounds=2,
+    early_stopping_rounds=(1, 2),
+    max_rounds=1,
+    num_samples=30,
+    num_weighted=40,
+    num_rollouts=20,
 )
 WORDS = {HOLDS, FAILS}
 
@@ -62,8 +62,8 @@ def test_exact_claims_hold(test) -> None:
 )
 def test_chains_remember_as_the_closed_form_says(noise: float, rho: float, mean: float) -> None:
     """Section 3.3: correlation of the ends, and the mean that tuning to r = x reaches."""
-    assert theory.memory(ConstantNoise(noise), 2000) == pytest.approx((rho, mean), abs=5e-4)
-    assert theory.memory(MemorylessEuler(), 20)[0] == 0
+    assert theory.chain_memory(ConstantNoise(noise), 2000) == pytest.approx((rho, mean), abs=5e-4)
+    assert theory.chain_memory(MemorylessEuler(), 20)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_chains_remember_as_the_closed_form_says(noise: float, rho: float, mean:
 )
 def test_optimal_control_between_modes(noise: float, figures: tuple[float, float, float]) -> None:
     """Section 3.3, second table, by another scheme; on a coarser grid to 0.02."""
-    assert theory.controlled(lambda t: noise, 701, 500) == pytest.approx(figures, abs=0.02)
+    assert theory.optimal_control(lambda t: noise, 701, 500) == pytest.approx(figures, abs=0.02)
 
 
 def test_the_mean_of_a_step_makes_a_tilt_of_one_mode() -> None:
     """Of a single normal law it makes all of it, in any number of steps; of two, less."""
     assert theory.response(10, 301) == pytest.approx(0.785, abs=0.01)
-    one = theory.shifts(0.25, 40)[0]
+    one = theory.relative_shifts(0.25, 40)[0]
     assert one == pytest.approx(1, abs=2e-3)
 
 
@@ -103,7 +103,7 @@ def test_the_mixture_is_the_reference_s() -> None:
     close(mixture.WEIGHTS, [0.45885, 0.16575, 0.09962, 0.27578], 1e-5)
     close(mixture.WEIGHTS @ mixture.TILTED, [0.49418, 0.25945], 1e-5)
     even = mixture.CENTRES.repeat_interleave(100, 0)
-    assert mixture.off(even) == pytest.approx(0.235, abs=1e-3)
+    assert mixture.mode_tv(even) == pytest.approx(0.235, abs=1e-3)
 
 
 def test_claims_of_short_trainings_have_verdicts() -> None:
@@ -115,8 +115,15 @@ def test_claims_of_short_trainings_have_verdicts() -> None:
 @pytest.fixture
 def unlearned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing learn for long."""
-    monkeypatch.setattr(handwriting, "CLASSIFIED", 1)
-    for cached in (handwriting.handwriting, digits.matched, digits.aim, digits.direct, ink.matched, ink.aim):
+    monkeypatch.setattr(handwriting, "CLASSIFIER_STEPS", 1)
+    for cached in (
+        handwriting.digit_model,
+        digits.tuned_metrics,
+        digits.target_metrics,
+        digits.draft_network,
+        ink.tuned_metrics,
+        ink.target_metrics,
+    ):
         cached.cache_clear()
 
 
@@ -145,8 +152,8 @@ def test_long_tests_are_run_by_name_alone() -> None:
         next(adjoint_matching(quick=True, data=None, only="ablations"))
 
 
-def seen(share: float, entropy: float, apart: float, near: float) -> digits.Look:
-    return digits.Look(share, entropy, apart, near)
+def seen(share: float, entropy: float, pairwise_distance: float, near: float) -> digits.SampleMetrics:
+    return digits.SampleMetrics(share, entropy, pairwise_distance, near)
 
 
 @pytest.mark.parametrize(
@@ -161,10 +168,10 @@ def seen(share: float, entropy: float, apart: float, near: float) -> digits.Look
     ],
 )
 def test_verdicts_follow_from_the_figures(
-    monkeypatch: pytest.MonkeyPatch, found: digits.Look, gate: bool, goal: bool
+    monkeypatch: pytest.MonkeyPatch, found: digits.SampleMetrics, gate: bool, goal: bool
 ) -> None:
-    monkeypatch.setattr(digits, "matched", lambda setting, effort, seed: found)
-    monkeypatch.setattr(digits, "figures", lambda setting, found: "")
+    monkeypatch.setattr(digits, "tuned_metrics", lambda setting, budget, seed: found)
+    monkeypatch.setattr(digits, "format_metrics", lambda setting, found: "")
     assert [claim.verdict for claim in digits.in_set(TINY)] == [HOLDS if gate else FAILS]
     assert [claim.verdict for claim in digits.near(TINY)] == [HOLDS if goal else FAILS]
 
@@ -180,13 +187,13 @@ def test_what_is_measured_of_samples() -> None:
     """Classes 1, 1, 3, 7 and 5: 4 of 5 are wanted, with shares 1/2, 1/4, 1/4."""
     x = torch.zeros(5, 64)
     x[:, 0] = torch.tensor([1.0, 1.0, 3.0, 7.0, 5.0])
-    about = handwriting.Handwriting(Reads(), torch.zeros(1, 64), Reads(), Reads())
-    found = digits.look(about, x)
-    assert found.share == pytest.approx(0.8)
+    model = handwriting.DigitModel(Reads(), torch.zeros(1, 64), Reads(), Reads())
+    found = digits.measure_samples(model, x)
+    assert found.target_fraction == pytest.approx(0.8)
     assert found.entropy == pytest.approx(1.5 * math.log(2))
-    assert found.near == pytest.approx(17 / 5)
-    inked = ink.look(about, x, torch.tensor([1, 1, 3, 7, 0]))
-    assert inked.right == pytest.approx(0.8)
+    assert found.nearest_distance == pytest.approx(17 / 5)
+    inked = ink.measure_samples(model, x, torch.tensor([1, 1, 3, 7, 0]))
+    assert inked.accuracy == pytest.approx(0.8)
     assert inked.ink == pytest.approx(0.5 + 17 / 5 / 128)
 
 
@@ -200,9 +207,9 @@ class Even(torch.nn.Module):
 
 def test_pairs_of_futures_tell_what_can_be_gained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one normal law all, in each roll-out alike: 0.996 of the variance of ink, 1 / 256, in 20 steps."""
-    about = handwriting.Handwriting(Even(), torch.zeros(1, 64), Reads(), Reads())
-    monkeypatch.setattr(ink, "handwriting", lambda steps: about)
-    gained, error, within = ink.response(replace(TINY, forked=400), 20)
+    model = handwriting.DigitModel(Even(), torch.zeros(1, 64), Reads(), Reads())
+    monkeypatch.setattr(ink, "digit_model", lambda steps: model)
+    gained, error, within = ink.response(replace(TINY, num_rollouts=400), 20)
     assert gained * 256 == pytest.approx(0.996, abs=1e-3)
     assert error < 1e-6
     assert within * 256 == pytest.approx(1, abs=4 * (2 / 390) ** 0.5)
@@ -213,25 +220,27 @@ def test_samples_are_weighed_within_their_class(monkeypatch: pytest.MonkeyPatch)
     base = torch.arange(20).repeat_interleave(1) % 10 / 100.0
     more = torch.cat([torch.zeros(10), torch.full((10,), 1 / 60)])
     x = (2 * (base + more) - 1)[:, None].expand(20, 64)
-    monkeypatch.setattr(ink, "handwriting", lambda steps: handwriting.Handwriting(*(Reads(), x, Reads(), Reads())))
-    monkeypatch.setattr(ink, "drawn", lambda *arguments: (x, torch.arange(20) % 10))
-    ink.aim.cache_clear()
-    before, after = ink.aim(TINY)
-    ink.aim.cache_clear()
+    monkeypatch.setattr(ink, "digit_model", lambda steps: handwriting.DigitModel(*(Reads(), x, Reads(), Reads())))
+    monkeypatch.setattr(ink, "draw_samples", lambda *arguments: (x, torch.arange(20) % 10))
+    ink.target_metrics.cache_clear()
+    before, after = ink.target_metrics(TINY)
+    ink.target_metrics.cache_clear()
     assert before == pytest.approx(0.045 + 1 / 120)
     assert after == pytest.approx(0.045 + math.e / (1 + math.e) / 60, abs=1e-6)
 
 
 def test_samples_are_chosen_in_proportion_to_their_weights() -> None:
     weights = torch.tensor([0.0, 1.0, 2.0, 5.0])
-    found = torch.bincount(handwriting.chosen(weights, 800, 0), minlength=4)
+    found = torch.bincount(handwriting.resample(weights, 800, 0), minlength=4)
     assert (found - torch.tensor([0, 100, 200, 500])).abs().max() <= 1  # evenly spaced, not by chance
 
 
 def test_distances_are_means() -> None:
     x = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]])
-    assert handwriting.apart(x) == pytest.approx(10 / 3)
-    assert handwriting.nearest(x, torch.tensor([[0.0, 1.0]])) == pytest.approx((1 + math.hypot(3, 3) + 1) / 3)
+    assert handwriting.pairwise_distance(x) == pytest.approx(10 / 3)
+    assert handwriting.mean_nearest_distance(x, torch.tensor([[0.0, 1.0]])) == pytest.approx(
+        (1 + math.hypot(3, 3) + 1) / 3
+    )
 
 
 def test_the_rest_of_a_set_does_not_move_a_sample() -> None:
@@ -242,7 +251,7 @@ def test_the_rest_of_a_set_does_not_move_a_sample() -> None:
             return given["label"][:, None] - x
 
     network = Towards()
-    few, _ = handwriting.drawn(network, handwriting.each_class, 5, 0)
-    many, labels = handwriting.drawn(network, handwriting.each_class, 2005, 0)
+    few, _ = handwriting.draw_samples(network, handwriting.each_class, 5, 0)
+    many, labels = handwriting.draw_samples(network, handwriting.each_class, 2005, 0)
     assert torch.equal(few, many[:5])
     assert labels[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]

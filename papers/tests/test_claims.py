@@ -1,9 +1,9 @@
-"""Which claims are tested, in which order, and how they are counted."""
+"""Selection and order of claims, and their formatting."""
 
 import pytest
 
 from feller.core.errors import UsageError
-from feller_papers import claims as told
+from feller_papers import claims as claims_module
 from feller_papers.claims import FAILS, HOLDS, Claim, untestable
 
 BEYOND = (untestable("a cluster", "1", "needs one"),)
@@ -20,16 +20,16 @@ def false(setting: int) -> list[Claim]:
 
 
 def test_claims_come_one_after_the_other() -> None:
-    running = told.tested((true, false), 3, "", BEYOND)
-    assert next(running).claim == "true"
-    assert [claim.claim for claim in running] == ["false", "a cluster"]
-    assert [claim.ours for claim in told.tested((true, false), 3, "test_claims.fal", BEYOND)] == ["3"]
+    claims = claims_module.tested((true, false), 3, "", BEYOND)
+    assert next(claims).claim == "true"
+    assert [claim.claim for claim in claims] == ["false", "a cluster"]
+    assert [claim.ours for claim in claims_module.tested((true, false), 3, "test_claims.fal", BEYOND)] == ["3"]
     with pytest.raises(UsageError, match=r"test_claims\.true"):
-        told.tested((true, false), 3, "tree", BEYOND)  # before any is asked for
+        claims_module.tested((true, false), 3, "tree", BEYOND)  # before any is asked for
 
 
-def test_seeds_and_numbers_are_told_in_words() -> None:
-    assert told.seeds_of((0,)) == told.spread_of([2.5]) == "1 seed"
-    assert told.seeds_of((0, 1, 2)) == "3 seeds"
-    assert told.spread_of([1.0, 3.0]) == "2 seeds, 1 to 3"
-    assert told.numbers_of((4, 0.5, 1.0)) == "4, 0.5, 1"
+def test_formatting_of_seeds_and_numbers() -> None:
+    assert claims_module.seeds_of((0,)) == claims_module.spread_of([2.5]) == "1 seed"
+    assert claims_module.seeds_of((0, 1, 2)) == "3 seeds"
+    assert claims_module.spread_of([1.0, 3.0]) == "2 seeds, 1 to 3"
+    assert claims_module.numbers_of((4, 0.5, 1.0)) == "4, 0.5, 1"

@@ -1,4 +1,4 @@
-"""Claims about sources that are searched: the exact ones hold, and those about pictures follow from the figures."""
+"""Claims about source optimisation: exact claims hold, and verdicts on images follow from metrics."""
 
 from dataclasses import replace
 
@@ -11,11 +11,11 @@ from feller.core.rng import Rng
 from feller_papers import judge
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.d_flow import BEYOND, d_flow, methods, pictures, restoring, theory
-from feller_papers.d_flow.methods import Row, Table, decibels
+from feller_papers.d_flow.methods import Row, Table, psnr
 from feller_papers.d_flow.pictures import TASKS
 from feller_papers.d_flow.setting import Setting
 
-TINY = Setting(seeds=(0,), base=2, search=2, pictures=4, drawn=300)
+TINY = Setting(seeds=(0,), base_steps=2, search_steps=2, num_test=4, num_samples=300)
 
 
 @pytest.mark.parametrize(
@@ -53,28 +53,28 @@ def test_the_posterior_is_that_of_the_table() -> None:
 def test_noise_is_added_to_what_is_measured() -> None:
     x = Rng(0).stream("x").normal((200, *pictures.SHAPE))
     for task in TASKS:
-        about = task.observe(x, Rng(1))
-        rest = about.y - task.operator(x)
-        assert about.residual_mse(x).mean().sqrt().item() == pytest.approx(task.noise, rel=0.05)
+        measurement = task.observe(x, Rng(1))
+        rest = measurement.y - task.operator(x)
+        assert measurement.residual_mse(x).mean().sqrt().item() == pytest.approx(task.noise, rel=0.05)
         assert not isinstance(task.operator, Inpaint) or (rest[:, task.operator.mask] == 0).all()
 
 
-def test_judged_digits_choose_no_scale() -> None:
-    judged, others = pictures.unseen(48)
+def test_evaluation_and_tuning_digits_are_disjoint() -> None:
+    judged, others = pictures.test_digits(48)
     assert len(judged.data) == len(others.data) == 48
     assert (torch.cdist(judged.x.flatten(1), others.x.flatten(1)) > 0).all()
     assert judged.x.abs().max() <= 1
 
 
-def test_decibels_are_for_a_range_of_two() -> None:
-    close(decibels(torch.full((1, 1, 2, 2), 0.2), torch.zeros(1, 1, 2, 2)), (20.0,), 1e-5)
+def test_psnr_is_for_a_range_of_two() -> None:
+    close(psnr(torch.full((1, 1, 2, 2), 0.2), torch.zeros(1, 1, 2, 2)), (20.0,), 1e-5)
 
 
 @pytest.mark.slow
-def test_every_way_has_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_methods_are_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "TRAINING", replace(judge.TRAINING, steps=2))
-    monkeypatch.setattr(methods, "PIGDM", (1.0, 3.0))
-    monkeypatch.setattr(methods, "DISTANCE", (40.0,))
+    monkeypatch.setattr(methods, "PIGDM_SCALES", (1.0, 3.0))
+    monkeypatch.setattr(methods, "DPS_SCALES", (40.0,))
     found = methods.table(TINY, TASKS[3], 0)
     assert list(found.rows) == [
         "Wiener",
@@ -91,22 +91,22 @@ def test_every_way_has_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
         "mean of 4 PiGDM tuned",
     ]
     for name, row in found.rows.items():
-        assert torch.isfinite(row.each).all()
-        assert row.decibels == pytest.approx(row.each.mean().item())
-        assert (row.size is not None) == ("D-Flow" in name)
-    assert found.scales["PiGDM"] in methods.PIGDM
-    assert found.scales["DPS"] in methods.DISTANCE
+        assert torch.isfinite(row.psnr_per_image).all()
+        assert row.psnr == pytest.approx(row.psnr_per_image.mean().item())
+        assert (row.source_norm is not None) == ("D-Flow" in name)
+    assert found.scales["PiGDM"] in methods.PIGDM_SCALES
+    assert found.scales["DPS"] in methods.DPS_SCALES
 
 
-def tables(monkeypatch: pytest.MonkeyPatch, **decibels: float) -> None:
-    """Let every way have figures that are given: 16 dB and a residual of 0.8 of the noise unless told."""
+def set_metrics(monkeypatch: pytest.MonkeyPatch, **psnr: float) -> None:
+    """Set the metrics of all methods: 16 dB unless given, residual 0.8 of the noise variance."""
 
     def table(setting: Setting, task: pictures.Task, seed: int) -> Table:
         def row(name: str) -> Row:
             key = name.replace(" ", "_").replace("-", "_").replace(",", "")
             size = 1.0 if "D-Flow" in name else None
             seconds = 10.0 if "D-Flow" in name else 1.0
-            return Row(decibels.get(key, 16.0), 0.8, 0.8 * task.noise**2, size, seconds, torch.zeros(1))
+            return Row(psnr.get(key, 16.0), 0.8, 0.8 * task.noise**2, size, seconds, torch.zeros(1))
 
         return Table({name: row(name) for name in NAMES}, {"PiGDM": 3.0, "DPS": 40.0})
 
@@ -124,12 +124,12 @@ def test_verdicts_follow_from_the_figures(monkeypatch: pytest.MonkeyPatch) -> No
         restoring.means_of_both,
         restoring.discrepancy,
     )
-    tables(monkeypatch, mean_of_4_D_Flow=16.6, D_Flow=16.4, DPS_tuned=17.0)
+    set_metrics(monkeypatch, mean_of_4_D_Flow=16.6, D_Flow=16.4, DPS_tuned=17.0)
     good = [claim for test in tests for claim in test(TINY)]
     assert [claim.verdict for claim in good] == [HOLDS] * 8
     assert "Wiener 16.00, 0.80, 0.0e+00 in 1.0 s" in good[0].ours
     assert "scales chosen PiGDM 3 and DPS 40" in good[0].ours
-    tables(monkeypatch, mean_of_4_D_Flow=16.4, D_Flow=16.2, DPS_tuned=16.0, mean_of_4_PiGDM_tuned=17.0)
+    set_metrics(monkeypatch, mean_of_4_D_Flow=16.4, D_Flow=16.2, DPS_tuned=16.0, mean_of_4_PiGDM_tuned=17.0)
     bad = [claim.verdict for test in tests[:-1] for claim in test(TINY)]
     assert bad == [FAILS] * 7
     noisy = replace(TINY, seeds=(0, 1))

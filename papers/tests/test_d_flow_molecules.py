@@ -1,4 +1,4 @@
-"""Molecules steered by a property that has a closed form, so that nothing has to be learned of it."""
+"""Molecules steered by a property in closed form, without a trained regressor."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,14 +15,14 @@ from feller.data.modality import Dataset, Target
 from feller.evaluation.regression_metrics import TrainedRegressor
 from feller.models.model import Model
 from feller_papers.claims import FAILS, HOLDS
-from feller_papers.d_flow.molecules import TARGETS, Judged, Row, Search, row_of, told
+from feller_papers.d_flow.molecules import TARGETS, Row, SampleMetrics, SearchConfig, claims_of, evaluate
 from feller_papers.setting import fit_recipe
 
 SIZE = Target(("size",), (2.0,), (0.5,))
 
 
 class Ruler(TrainedRegressor):
-    """Tells the root of the mean square distance of a molecule's atoms from their middle, in Å."""
+    """Radius of gyration of a molecule without masses, in Å."""
 
     def __init__(self) -> None:
         self.target = SIZE
@@ -52,31 +52,33 @@ def model(data: Dataset) -> Model:
 
 
 @pytest.mark.slow
-def test_what_is_steered_comes_nearer(data: Dataset, model: Model) -> None:
+def test_steered_samples_have_a_lower_error(data: Dataset, model: Model) -> None:
     ruler = Ruler()
-    like = data.subset(torch.arange(6))
-    row = row_of(model, ruler, ruler, data, like, "size", Search(LBFGS(steps=4, max_line_search=4)), Rng(0))
-    assert row.steered.error < 0.5 * row.unguided.error
-    assert row.steered_finely.error < row.unguided_finely.error
-    assert row.believed == row.steered.error
-    assert row.real < 1e-9
+    targets = data.subset(torch.arange(6))
+    row = evaluate(model, ruler, ruler, data, targets, "size", SearchConfig(LBFGS(steps=4, max_line_search=4)), Rng(0))
+    assert row.steered.mae < 0.5 * row.unguided.mae
+    assert row.steered_finely.mae < row.unguided_finely.mae
+    assert row.guide_error == row.steered.mae
+    assert row.judge_error < 1e-9
     number = data.given["valid"]["place"].sum(1)
     means = torch.stack([data.properties["size"][number == wanted].mean() for wanted in number[:6]])
-    assert row.by_number == pytest.approx((means - data.properties["size"][:6]).abs().mean().item())
-    assert 0 <= row.steered.whole <= row.steered.atoms <= 1
+    assert row.atom_count_error == pytest.approx((means - data.properties["size"][:6]).abs().mean().item())
+    assert 0 <= row.steered.stable_molecules <= row.steered.stable_atoms <= 1
 
 
 def row(name: str, steered: float, atoms: float = 0.8) -> Row:
-    """Return a row whose unguided samples are wrong by 1."""
-    after, before = Judged(steered, atoms, 0.1), Judged(1.0, 0.85, 0.2)
-    return Row(name, after, before, after, before, believed=0.1, by_number=1.2, shuffled=2.0, real=0.05)
+    """Return a row whose unguided samples have an error of 1."""
+    after, before = SampleMetrics(steered, atoms, 0.1), SampleMetrics(1.0, 0.85, 0.2)
+    return Row(
+        name, after, before, after, before, guide_error=0.1, atom_count_error=1.2, shuffled_error=2.0, judge_error=0.05
+    )
 
 
 def test_claims() -> None:
     found = [row(name, 1.5 if name in ("gap", "homo", "lumo", "mu") else 0.5, 0.7) for name in TARGETS]
-    claims = list(told(found, 6))
+    claims = list(claims_of(found, 6))
     assert [claim.verdict for claim in claims] == [FAILS, HOLDS, FAILS, FAILS, FAILS, HOLDS, FAILS, FAILS, FAILS]
-    good = list(told([row(name, 0.4) for name in TARGETS], 6))
+    good = list(claims_of([row(name, 0.4) for name in TARGETS], 6))
     assert all(claim.verdict == HOLDS for claim in good)
     gap = next(claim for claim in good if "the gap of" in claim.claim)
     assert f"{0.4 * 27211.386:.3g} meV steered" in gap.ours

@@ -30,10 +30,10 @@ from feller_papers.generator_matching import (
     theory,
     torsions,
 )
-from feller_papers.generator_matching.labelled import Labelled
-from feller_papers.generator_matching.lines import Lines
-from feller_papers.generator_matching.rows import beats, table
-from feller_papers.generator_matching.setting import BOTH, FLOW, FROZEN, JUMPS, MIDPOINT, WAYS, Setting, Way
+from feller_papers.generator_matching.labelled import LabelledMLP
+from feller_papers.generator_matching.lines import GeodesicPath
+from feller_papers.generator_matching.rows import comparison_claim, table
+from feller_papers.generator_matching.setting import BOTH, FLOW, FROZEN, JUMPS, MIDPOINT, WAYS, Sampler, Setting
 from feller_papers.pictures import Pictures
 
 TINY = Setting(seeds=(0,), points=2, digits=2, angles=2, counts=2, draws=64, counted=200, calls=2)
@@ -62,7 +62,9 @@ def test_kolmogorov_distance_is_that_of_scipy() -> None:
     function = kernels.cumulative(torch.exp(-(grid**2) / 2), grid)
     assert kernels.kolmogorov(x, function) == pytest.approx(stats.kstest(x.numpy(), stats.norm.cdf).statistic, abs=1e-6)
     close(function(f64(-20.0, 20.0)), f64(0.0, 1.0), 1e-12)
-    assert kernels.kolmogorov(torch.special.ndtri(kernels.even(400, 3)), function) == pytest.approx(1 / 800, abs=1e-6)
+    assert kernels.kolmogorov(torch.special.ndtri(kernels.shuffled_grid(400, 3)), function) == pytest.approx(
+        1 / 800, abs=1e-6
+    )
 
 
 class Later(GaussianConditionalPath):
@@ -90,8 +92,8 @@ def test_wrong_kernels_are_seen() -> None:
 
 def test_table_of_one_end() -> None:
     """Section 13.2 at 50 steps, by 20,000 draws there and 10,000 here: within .015."""
-    for way, printed in ((JUMPS, 0.0366), (FROZEN, 0.1046), (WAYS["jumps, a coin h lambda at t"], 0.0717)):
-        found = kernels._distance(GaussianConditionalPath(), kernels.Euclidean((1,)), way, 50, 0.95, 0)
+    for sampler, printed in ((JUMPS, 0.0366), (FROZEN, 0.1046), (WAYS["jumps, a coin h lambda at t"], 0.0717)):
+        found = kernels._distance(GaussianConditionalPath(), kernels.Euclidean((1,)), sampler, 50, 0.95, 0)
         assert abs(found - printed) < 0.015
 
 
@@ -99,7 +101,7 @@ def test_ways_have_equal_calls() -> None:
     assert len(FLOW.times(8)) - 1 == 8
     assert len(MIDPOINT.times(8)) - 1 == 4
     assert FLOW.times(4) == [0.0, 0.25, 0.5, 0.75, 1.0]
-    close(f64(*Way(0.0, Midpoint, late=2.0).times(4)), f64(0.0, 0.75, 1.0), 1e-15)
+    close(f64(*Sampler(0.0, Midpoint, time_power=2.0).times(4)), f64(0.0, 0.75, 1.0), 1e-15)
     close(f64(*JUMPS.times(2, 0.8)), f64(0.0, 0.4, 0.8), 1e-15)
 
 
@@ -112,11 +114,11 @@ def test_the_calls_are_counted() -> None:
             seen.append(x)
             return torch.zeros(*x.shape, 33)
 
-    model = fitted.Fitted(counts.JumpPath(endpoint_support=counts.ends()), counts.Euclidean((1,)), Counting())
+    model = fitted.TrainedProcess(counts.JumpPath(endpoint_support=counts.ends()), counts.Euclidean((1,)), Counting())
     firsts = []
-    for way in WAYS.values():
+    for sampler in WAYS.values():
         seen.clear()
-        samples = model.samples(way, 8, 5, Rng(0))
+        samples = model.samples(sampler, 8, 5, Rng(0))
         assert len(seen) == 8
         assert samples.shape == (5, 1)
         firsts.append(seen[0])
@@ -144,11 +146,11 @@ def test_verdicts_about_points_follow_from_the_figures(monkeypatch: pytest.Monke
         monkeypatch.setattr(
             checkerboard,
             "distance",
-            lambda setting, way, calls, seed, again=0: {**figures, **changes(changed)}.get(way, 0.04),
+            lambda setting, sampler, calls, seed, again=0: {**figures, **changes(changed)}.get(sampler, 0.04),
         )
         return [claim.verdict for claim in test(TINY)]
 
-    def changes(changed: dict[str, float]) -> dict[Way, float]:
+    def changes(changed: dict[str, float]) -> dict[Sampler, float]:
         return {WAYS[name.replace("_", " ")]: value for name, value in changed.items()}
 
     assert verdicts(checkerboard.transports) == [HOLDS, HOLDS]
@@ -163,21 +165,21 @@ def test_verdicts_about_points_follow_from_the_figures(monkeypatch: pytest.Monke
 
 
 def test_comparisons_show_the_midpoint_flow_and_need_every_number_of_calls() -> None:
-    def measure(way: Way, calls: int) -> list[float]:
-        return [0.1 * calls, 0.3 * calls] if way == MIDPOINT else [0.2, 2.0]
+    def measure(sampler: Sampler, calls: int) -> list[float]:
+        return [0.1 * calls, 0.3 * calls] if sampler == MIDPOINT else [0.2, 2.0]
 
-    claim = beats("a", "b", measure, "jumps", "midpoint flow", (4, 8), "distance")
+    claim = comparison_claim("a", "b", measure, "jumps", "midpoint flow", (4, 8), "distance")
     assert claim.verdict == FAILS
-    assert beats("a", "b", measure, "midpoint flow", "jumps", (4, 8), "distance").verdict == FAILS
+    assert comparison_claim("a", "b", measure, "midpoint flow", "jumps", (4, 8), "distance").verdict == FAILS
     assert claim.ours == "distance after 4, 8 calls: jumps 1.1, 1.1; midpoint flow 0.8, 1.6"
     assert claim.spread == "2 seeds, ratio 0.5 to 1.67, 0.25 to 0.833"
-    assert beats("a", "b", measure, "jumps", "midpoint flow", (8,), "distance").verdict == HOLDS
+    assert comparison_claim("a", "b", measure, "jumps", "midpoint flow", (8,), "distance").verdict == HOLDS
     assert table(measure, (8,), "Euler flow") == "after 8 calls: Euler flow 1.1; midpoint flow 1.6"
 
 
 def test_lines_are_those_of_shortest_ways() -> None:
     """A network that knows the end gives the velocity along the line; no end that is possible is ruled out."""
-    path, draw = Lines(CircularBins(72)), Rng(0).stream("x")
+    path, draw = GeodesicPath(CircularBins(72)), Rng(0).stream("x")
     x_0, z = (2 * math.pi * draw.uniform((500, 2), F64) for _ in range(2))
     t = 0.99 * draw.uniform((500,), F64)
     index = path.target(z, z, z, t)
@@ -256,7 +258,7 @@ def small(few_digits: Pictures, monkeypatch: pytest.MonkeyPatch) -> Pictures:
         monkeypatch.setattr(module, "digits", lambda count: few_digits)
     for name in ("FEW", "SOME", "USUAL"):
         monkeypatch.setattr(digits, name, 2)
-    pictures.sampled.cache_clear()
+    pictures.sample_metrics.cache_clear()
     return few_digits
 
 
@@ -268,7 +270,7 @@ def test_pictures_come_back(small: Pictures) -> None:
 
 
 def test_the_label_is_seen_and_told() -> None:
-    network = Labelled(10, 17, width=16, depth=1).build({"image": (1, 8, 8), "label": ()}, {}, Rng(0))
+    network = LabelledMLP(10, 17, width=16, depth=1).build({"image": (1, 8, 8), "label": ()}, {}, Rng(0))
     x = {"image": torch.randn(3, 1, 8, 8), "label": torch.tensor([0, 4, 10])}
     t = {"image": torch.rand(3), "label": torch.rand(3)}
     answer = network(x, t, {})
@@ -277,14 +279,14 @@ def test_the_label_is_seen_and_told() -> None:
     for weight in network.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     answer = network(x, t, {})
-    for other in (
+    for baseline in (
         network({**x, "label": torch.tensor([1, 5, 9])}, t, {}),
         network({**x, "image": x["image"] + 0.1}, t, {}),
         network(x, {**t, "label": t["label"] / 2}, {}),
         network(x, {**t, "image": t["image"] / 2}, {}),
     ):
         assert all(
-            (other[name] - answer[name]).abs().amax(tuple(range(1, answer[name].ndim))).min() > 1e-5 for name in x
+            (baseline[name] - answer[name]).abs().amax(tuple(range(1, answer[name].ndim))).min() > 1e-5 for name in x
         )
 
 
@@ -301,9 +303,9 @@ def test_claims_about_digits(test, small: Pictures) -> None:
 
 def test_given_labels_stay(small: Pictures) -> None:
     label = pictures.labels(small)
-    found = pictures.drawn(small, BOTH, 2, 0, {"label": label})
+    found = pictures.draw_images(small, BOTH, 2, 0, {"label": label})
     assert torch.equal(found["label"], label)
-    free = pictures.drawn(small, BOTH, 2, 0, {})
+    free = pictures.draw_images(small, BOTH, 2, 0, {})
     assert free["label"].max() < 10  # no mask is left
 
 
@@ -331,7 +333,7 @@ def test_claims_from_tiny_trainings(test, monkeypatch: pytest.MonkeyPatch) -> No
     assert {claim.verdict for claim in claims} <= {HOLDS, FAILS}
     if test in (checkerboard.superposition, checkerboard.rules, torsions.against_flows, counts.few_calls):
         assert all("midpoint" in claim.ours for claim in claims)
-    for cached in (counts.fitted, counts.distance, torsions.fitted, torsions.along_lines, torsions.distance):
+    for cached in (counts.fitted, counts.distance, torsions.fitted, torsions.fit_geodesic, torsions.distance):
         cached.cache_clear()
 
 

@@ -1,4 +1,4 @@
-"""Claims about surfaces, opinions, digits and a corridor: what they measure, and that tiny runs tell them."""
+"""Claims about surfaces, opinions, digits and a corridor: metrics, and verdicts of tiny runs."""
 
 import math
 from dataclasses import replace
@@ -13,88 +13,90 @@ from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.core.rng import Rng
 from feller_papers.claims import FAILS, HOLDS, UNTESTABLE
 from feller_papers.gsbm import opinion, pictures, problems, spider, surface
-from feller_papers.gsbm.setting import Effort, Setting
+from feller_papers.gsbm.setting import Budget, Setting
 
-FEW = Effort(1, pairs=16, control=2, steps=2)
-TINY = Setting(seeds=(0,), crowd=FEW, mountain=FEW, opinions=FEW, digits=FEW, coder=5)
-WORDS = {HOLDS, FAILS}
+TINY_BUDGET = Budget(1, pairs=16, control_steps=2, steps=2)
+TINY = Setting(
+    seeds=(0,), crowd=TINY_BUDGET, mountain=TINY_BUDGET, opinions=TINY_BUDGET, digits=TINY_BUDGET, autoencoder_steps=5
+)
+VERDICTS = {HOLDS, FAILS}
 
 
-def test_how_a_path_lies_on_a_surface() -> None:
+def test_surface_metrics() -> None:
     grid = np.stack(np.meshgrid(np.linspace(-5, 5, 40), np.linspace(-5, 5, 40)), -1).reshape(-1, 2)
     flat = PointCloudSurface(np.concatenate([grid, np.full((1600, 1), 0.5)], 1))
     terrain = surface.Terrain("a plain", flat, problems.lidar(flat), paper=False)
     x = torch.tensor([[0.0, 0.0, 0.5], [1.0, 2.0, 0.8]], dtype=F64)
-    assert terrain.lies(x) == pytest.approx((0.045, math.exp(0.5)), abs=1e-6)
+    assert terrain.surface_metrics(x) == pytest.approx((0.045, math.exp(0.5)), abs=1e-6)
 
 
-def test_ways_over_hills(monkeypatch) -> None:
-    monkeypatch.setattr(surface, "BETWEEN", 10)
+def test_paths_over_hills(monkeypatch) -> None:
+    monkeypatch.setattr(surface, "NUM_TIMES", 10)
     (cost,) = surface.cost_of_places(TINY)
     assert cost.verdict == UNTESTABLE
     (pinned,) = surface.paths_of_pairs(TINY)
     (learned,) = surface.crossing(TINY)
-    assert {pinned.verdict, learned.verdict} <= WORDS
+    assert {pinned.verdict, learned.verdict} <= VERDICTS
     assert "hills near Jacksboro" in pinned.claim
-    row = surface.pinned(None, 2, 0)
-    assert row.straight > 8000  # a straight way goes through the hills
-    assert row.off_straight > 0.1
+    row = surface.solve_pinned(None, 2, 0)
+    assert row.straight_state_cost > 8000  # a straight path crosses the hills
+    assert row.straight_off_surface > 0.1
 
 
 def test_spread_of_opinions() -> None:
     """Deviations 3, 1 and 1 around (2, 0, 0): of 100,000, to three deviations."""
     x = torch.tensor([3.0, 1.0, 1.0]) * Rng(0).stream("x").normal((100_000, 3)) + torch.tensor([2.0, 0.0, 0.0])
-    spread = opinion.Spread.of(x)
+    spread = opinion.Spread.from_samples(x)
     assert spread.variance == pytest.approx(11 / 3, abs=0.05)
-    assert spread.centre == pytest.approx(2 / 3, abs=0.01)
-    assert spread.top == pytest.approx(27 / 11, abs=0.03)
+    assert spread.mean_offset == pytest.approx(2 / 3, abs=0.01)
+    assert spread.top_eigenvalue == pytest.approx(27 / 11, abs=0.03)
 
 
 @pytest.mark.slow
 def test_two_opinions(monkeypatch) -> None:
-    monkeypatch.setattr(opinion, "FOLLOWED", 400)
+    monkeypatch.setattr(opinion, "NUM_TRAJECTORIES", 400)
     (claim,) = opinion.plane(TINY)
-    assert claim.verdict in WORDS
-    row = opinion.led(FEW, 2, 0)
-    assert row.wanted.variance == pytest.approx(3, rel=0.25)  # five deviations of 400
-    assert row.alone.top > 1.3
+    assert claim.verdict in VERDICTS
+    row = opinion.solve_opinions(TINY_BUDGET, 2, 0)
+    assert row.target.variance == pytest.approx(3, rel=0.25)  # five deviations of 400
+    assert row.uncontrolled.top_eigenvalue > 1.3
 
 
-def test_how_digits_look() -> None:
+def test_image_quality() -> None:
     stripes = (2.0 * (torch.arange(64) % 2) - 1).expand(3, 64)  # neighbours in a row differ by 2, in a column not
-    assert pictures.Look.of(stripes).sharp == pytest.approx(1.0)
-    real = pictures.members(4)
-    assert pictures.from_real(real) == pytest.approx(0.0, abs=1e-3)
-    assert pictures.from_real(real + 0.1) < 0.1 + 1e-3
-    assert pictures.share_of(pictures.members(pictures.TO, "/test")) > 0.9
-    assert pictures.share_of(pictures.members(pictures.FROM, "/test")) < 0.1
+    assert pictures.ImageQuality.from_images(stripes).sharpness == pytest.approx(1.0)
+    real = pictures.class_images(4)
+    assert pictures.distance_to_real(real) == pytest.approx(0.0, abs=1e-3)
+    assert pictures.distance_to_real(real + 0.1) < 0.1 + 1e-3
+    assert pictures.target_fraction(pictures.class_images(pictures.TARGET_CLASS, "/test")) > 0.9
+    assert pictures.target_fraction(pictures.class_images(pictures.SOURCE_CLASS, "/test")) < 0.1
 
 
-def test_v_of_digits_is_from_their_own_ways(monkeypatch) -> None:
-    """Paths without noise along what is decoded cost next to nothing: what the times between two frames differ by."""
-    posed = pictures.problem(TINY, 0)
-    x_0, x_1 = (crowd(5, Rng(0)) for crowd in posed.populations[0])
-    near = pictures.near_latent(posed, x_0, x_1)
-    monkeypatch.setattr(pictures, "BETWEEN", 16)
+def test_latent_cost_of_each_pair(monkeypatch) -> None:
+    """Paths without noise along the decoded frames cost almost nothing: only the interpolation error."""
+    problem = pictures.bridge_problem(TINY, 0)
+    x_0, x_1 = (crowd(5, Rng(0)) for crowd in problem.populations[0])
+    near = pictures.latent_cost(problem, x_0, x_1)
+    monkeypatch.setattr(pictures, "NUM_TIMES", 16)
     along = GaussianPaths.from_knots(near.frames, 1e-6, 5)
-    assert pictures._along(posed, along, Rng(0)) < 0.05
+    assert pictures._mean_state_cost(problem, along, Rng(0)) < 0.05
     straight = GaussianPaths.brownian_bridges(x_0, x_1, pictures.NOISE, 5, 5)
-    assert pictures._along(posed, straight, Rng(0)) > 0.1
+    assert pictures._mean_state_cost(problem, straight, Rng(0)) > 0.1
     x = torch.zeros(2, 5, 64)
     t = torch.tensor([0.2, 0.9])[:, None]
-    close(posed.cost.bind_pairs(x_0, x_1)(x, t), (400 * near(x, t)).tolist(), 1e-3)
+    close(problem.cost.bind_pairs(x_0, x_1)(x, t), (400 * near(x, t)).tolist(), 1e-3)
 
 
 @pytest.mark.slow
 def test_digits() -> None:
-    claims = list(pictures.latent(replace(TINY, digits=replace(FEW, pairs=8))))
-    assert [claim.verdict in WORDS for claim in claims] == [True, True]
+    claims = list(pictures.latent(replace(TINY, digits=replace(TINY_BUDGET, pairs=8))))
+    assert [claim.verdict in VERDICTS for claim in claims] == [True, True]
 
 
 @pytest.mark.slow
 def test_the_corridor(monkeypatch) -> None:
-    monkeypatch.setattr(spider, "FOLLOWED", 64)
+    monkeypatch.setattr(spider, "NUM_TRAJECTORIES", 64)
     (claim,) = spider.corridor(TINY)
-    assert claim.verdict in WORDS
-    row = spider.passed(TINY, 0)
-    assert 0.1 < row.straight < 0.5
+    assert claim.verdict in VERDICTS
+    row = spider.solve_spider(TINY, 0)
+    assert 0.1 < row.straight_state_cost < 0.5

@@ -8,11 +8,11 @@ import torch
 from feller.core.rng import Rng
 from feller_papers.claims import FAILS, HOLDS
 from feller_papers.gsbm import crowds
-from feller_papers.gsbm.crowds import GMM, STUNNEL, VNECK, Crowd, Reached
-from feller_papers.gsbm.setting import Effort, Setting
+from feller_papers.gsbm.crowds import GMM, STUNNEL, VNECK, CrowdProblem, RoundMetrics
+from feller_papers.gsbm.setting import Budget, Setting
 
-SETTING = Setting(seeds=(0, 1), crowd=Effort(2, pairs=48, control=4, steps=4))
-FINE = Reached(
+SETTING = Setting(seeds=(0, 1), crowd=Budget(2, pairs=48, control_steps=4, steps=4))
+FINE = RoundMetrics(
     control=400.0,
     state=50.0,
     logged=430.0,
@@ -28,47 +28,47 @@ FINE = Reached(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("crowd", "paper"), [(STUNNEL, 18_423.0), (VNECK, 237.0), (GMM, 2_708.0)])
-def test_plain_bridges_cost_what_the_reference_says(crowd: Crowd, paper: float) -> None:
+def test_plain_bridges_cost_what_the_reference_says(crowd: CrowdProblem, paper: float) -> None:
     """1,000 paths: the standard error is about 1 %."""
-    assert crowds.plain(crowd, 0).averages()["objective"] == pytest.approx(paper, rel=0.04)
+    assert crowds.plain_bridge_costs(crowd, 0).averages()["objective"] == pytest.approx(paper, rel=0.04)
 
 
 @pytest.mark.slow
 def test_a_short_run_is_measured_in_both_directions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowds, "FOLLOWED", 100)
-    monkeypatch.setattr(crowds, "FRESH", 200)
-    found = crowds.crossed(SETTING, STUNNEL, 0)
-    assert len(found) == 2
-    for one in found:
-        assert one.control > 200  # no way is shorter than the straight one
-        assert one.objective == one.control + one.state
-        assert one.sinkhorn_floor < 0.2
-        assert one.w2 > 0.05
+    monkeypatch.setattr(crowds, "NUM_TRAJECTORIES", 100)
+    monkeypatch.setattr(crowds, "NUM_FRESH", 200)
+    rounds = crowds.solve_rounds(SETTING, STUNNEL, 0)
+    assert len(rounds) == 2
+    for metrics in rounds:
+        assert metrics.control > 200  # the energy of straight paths
+        assert metrics.objective == metrics.control + metrics.state
+        assert metrics.sinkhorn_floor < 0.2
+        assert metrics.w2 > 0.05
 
 
-def test_trajectories_that_stand_still_cost_nothing_and_arrive_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowds, "FOLLOWED", 100)
-    monkeypatch.setattr(crowds, "FRESH", 200)
+def test_a_zero_drift_costs_nothing_and_does_not_reach_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowds, "NUM_TRAJECTORIES", 100)
+    monkeypatch.setattr(crowds, "NUM_FRESH", 200)
     problem = replace(STUNNEL.make(), noise=0.0)
     for backward in (False, True):
-        walked = crowds.follow(problem, lambda x, t: torch.zeros_like(x), Rng(0), backward)
-        assert walked.states.shape == (100, 211, 2)
-        found = crowds.reached(problem, walked, Rng(0), 1.0, backward=backward)
-        assert found.control == 0
-        assert found.w2 == pytest.approx((22**2 + 2**2) ** 0.5, rel=0.01)
-        assert found.inside_paths == 0
+        trajectories = crowds.simulate_fresh(problem, lambda x, t: torch.zeros_like(x), Rng(0), backward)
+        assert trajectories.states.shape == (100, 211, 2)
+        rounds = crowds.measure_round(problem, trajectories, Rng(0), 1.0, backward=backward)
+        assert rounds.control == 0
+        assert rounds.w2 == pytest.approx((22**2 + 2**2) ** 0.5, rel=0.01)
+        assert rounds.inside_paths == 0
 
 
-def test_crowds_whose_density_costs_come_in_groups() -> None:
-    assert crowds.settings(VNECK, SETTING.crowd).control.chunk_size == 256
-    assert crowds.settings(STUNNEL, SETTING.crowd).control.chunk_size is None
-    assert crowds.settings(VNECK, Effort(9)).rounds == 3
+def test_density_costs_are_optimised_in_chunks() -> None:
+    assert crowds.solver_config(VNECK, SETTING.crowd).control.chunk_size == 256
+    assert crowds.solver_config(STUNNEL, SETTING.crowd).control.chunk_size is None
+    assert crowds.solver_config(VNECK, Budget(9)).rounds == 3
 
 
 def test_ends_must_be_met_in_every_round_but_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     def verdicts(*sinkhorn: float) -> list[str]:
-        found = tuple(replace(FINE, sinkhorn=one) for one in sinkhorn)
-        monkeypatch.setattr(crowds, "crossed", lambda setting, crowd, seed: found)
+        rounds = tuple(replace(FINE, sinkhorn=metrics) for metrics in sinkhorn)
+        monkeypatch.setattr(crowds, "solve_rounds", lambda setting, crowd, seed: rounds)
         return [claim.verdict for claim in crowds.ends_are_met(SETTING)]
 
     assert verdicts(0.15, 0.05, 0.008) == [HOLDS, HOLDS, HOLDS]
@@ -81,8 +81,8 @@ def test_ends_must_be_met_in_every_round_but_the_first(monkeypatch: pytest.Monke
 def test_what_is_logged_must_be_low(monkeypatch: pytest.MonkeyPatch) -> None:
     def verdict(**others: float) -> str:
         late = replace(FINE, **others)
-        found = (replace(FINE, control=900.0), FINE, FINE, FINE, late)
-        monkeypatch.setattr(crowds, "crossed", lambda setting, crowd, seed: found)
+        rounds = (replace(FINE, control=900.0), FINE, FINE, FINE, late)
+        monkeypatch.setattr(crowds, "solve_rounds", lambda setting, crowd, seed: rounds)
         return next(crowds.less_than_plain(SETTING)).verdict
 
     assert verdict() == HOLDS
@@ -94,16 +94,16 @@ def test_losses_are_compared_by_cost_and_time(monkeypatch: pytest.MonkeyPatch) -
     def verdict(state: float, slower: float) -> str:
         monkeypatch.setattr(
             crowds,
-            "crossed",
+            "solve_rounds",
             lambda setting, crowd, seed, implicit=False: (replace(FINE, state=state) if implicit else FINE,),
         )
-        monkeypatch.setattr(crowds, "seconds_of_a_step", lambda setting: (0.01, 0.01 * slower))
+        monkeypatch.setattr(crowds, "seconds_per_step", lambda setting: (0.01, 0.01 * slower))
         return crowds.both_losses(SETTING)[0].verdict
 
     assert [verdict(55.0, 3.0), verdict(65.0, 3.0), verdict(55.0, 1.5)] == [HOLDS, FAILS, FAILS]
 
 
 def test_the_implicit_loss_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowds, "TIMED", 8)
-    explicit, implicit = crowds.seconds_of_a_step(SETTING)
+    monkeypatch.setattr(crowds, "TIMED_STEPS", 8)
+    explicit, implicit = crowds.seconds_per_step(SETTING)
     assert 0 < explicit < implicit

@@ -63,9 +63,9 @@ def test_covariance_is_that_of_the_drift(row) -> None:
 def test_barrier() -> None:
     cost, laws = barrier()
     assert abs(cost - 2.48739) < 2e-4
-    for t, std, near in ((0.5, 0.6723, 0.2427), (0.25, 0.5025, 0.1784)):
+    for t, std, prob_within in ((0.5, 0.6723, 0.2427), (0.25, 0.5025, 0.1784)):
         assert abs(laws[t].std - std) < 2e-3
-        assert abs(laws[t].near(0.3) - near) < 5e-3
+        assert abs(laws[t].prob_within(0.3) - prob_within) < 5e-3
 
 
 def test_w1_of_states() -> None:

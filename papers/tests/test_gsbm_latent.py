@@ -1,4 +1,4 @@
-"""Latent paths: the turn between codes, and states of pairs and draws beside their own way."""
+"""Latent paths: slerp, and the cost of the states of each pair."""
 
 import math
 
@@ -25,7 +25,7 @@ def test_slerp() -> None:
 
 
 def test_each_state_beside_the_way_of_its_pair(monkeypatch) -> None:
-    monkeypatch.setattr("feller_papers.gsbm.latent.AT_ONCE", 5)
+    monkeypatch.setattr("feller_papers.gsbm.latent.BATCH_SIZE", 5)
     cost = (2.0 * NearLatentPath(lambda x: 3 * x, lambda z: z / 3 + 1, frames=201) + Zero()).bind_pairs(X_0, X_1)
     times = f64(0, 0.137, 0.5, 1)
     x = Rng(0).stream("x").normal((4, 12, 3), F64)

@@ -11,7 +11,7 @@ from feller_papers.gsbm.polarise import Polarise
 
 
 def test_directions() -> None:
-    many, two = Polarise.of(1000), Polarise.of(2)
+    many, two = Polarise.for_dim(1000), Polarise.for_dim(2)
     assert many.directions.double().sum().item() == pytest.approx(203.8768, abs=2e-3)
     assert two.directions.double().sum().item() == pytest.approx(177.6724, abs=1e-3)
     assert (many.directions[0] @ many.directions[-1]).item() == pytest.approx(0.5575, abs=1e-4)
@@ -19,7 +19,7 @@ def test_directions() -> None:
 
 
 def test_damping() -> None:
-    drift = Polarise.of(2)
+    drift = Polarise.for_dim(2)
     t = f64(0, 0.25, 0.5, 0.75, 0.9, 0.95, 1)
     close(drift.damp(t), [0.99837, 0.98767, 0.91108, 0.48487, 0.05097, 0.00393, 1e-20], 5e-6)
     assert drift.damp(torch.linspace(0, 1, 500, dtype=F64)).mean().item() == pytest.approx(0.71440, abs=5e-6)
@@ -34,14 +34,14 @@ def test_by_hand() -> None:
     pull = 3 * mean / mean.norm().sqrt() * drift.damp(f64(0.5))
     wanted = torch.stack([pull, -pull, 0 * pull])
     close(drift(x, f64(0.5)[:, None])[0], wanted.tolist(), 1e-9)
-    known = drift.refreshed(lambda t: x.expand(len(t), 3, 2))
+    known = drift.with_population(lambda t: x.expand(len(t), 3, 2))
     close(known(x[0], f64(0.5).expand(3)), wanted.tolist(), 1e-9)
     far = 100 * x[0]  # whose own mean would be another
     close(known(far, f64(0.5).expand(3)), wanted.tolist(), 1e-9)
 
 
-def test_states_of_several_times_are_told_apart() -> None:
-    drift = Polarise.of(5)
+def test_batches_of_several_times() -> None:
+    drift = Polarise.for_dim(5)
     x, t = Rng(0).stream("x").normal((3, 8, 5)), torch.tensor([[0.1], [0.4], [0.8]])
     apart = torch.stack([drift(x[k], t[k].expand(8)) for k in range(3)])
     close(drift(x, t), apart.tolist(), 1e-6)
@@ -49,7 +49,7 @@ def test_states_of_several_times_are_told_apart() -> None:
 
 
 def test_means_are_those_of_each_time() -> None:
-    drift = Polarise.of(3)
+    drift = Polarise.for_dim(3)
     members = Rng(0).stream("x").normal((500, 7, 3))
     asked = []
 
@@ -57,7 +57,7 @@ def test_means_are_those_of_each_time() -> None:
         asked.append(t)
         return members[(t * 499).round().long()]
 
-    known = drift.refreshed(crowd)
+    known = drift.with_population(crowd)
     close(torch.cat(asked), torch.linspace(0, 1, 500).tolist(), 1e-6)
     for k in (0, 123, 499):
         t = torch.tensor(k / 499)
@@ -67,7 +67,7 @@ def test_means_are_those_of_each_time() -> None:
 @pytest.mark.slow
 def test_a_crowd_left_alone_spreads() -> None:
     """1000 questions: total variance 253.7 -> 514.2 and a first step of 2.31 in the reference."""
-    drift, draws = Polarise.of(1000), Rng(0)
+    drift, draws = Polarise.for_dim(1000), Rng(0)
     deviation = torch.full((1000,), 0.5)
     deviation[0] = 2.0
     x = deviation * draws.stream("start").normal((2048, 1000))

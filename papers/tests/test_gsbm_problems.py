@@ -124,7 +124,7 @@ def test_crowds_on_a_surface() -> None:
     raw = np.array(
         [[584445.25, 5176257.94, 640.16], [588885.02, 5179598.82, 1495.21], [586665.135, 5177928.38, 1067.685]]
     )
-    close(torch.from_numpy(problems.normalised(raw)), [[-5, -5, 0], [5, 5, 2], [0, 0, 1]], 1e-6)
+    close(torch.from_numpy(problems.normalize(raw)), [[-5, -5, 0], [5, 5, 2], [0, 0, 1]], 1e-6)
 
 
 def test_the_crowd_that_polarises_is_refreshed() -> None:

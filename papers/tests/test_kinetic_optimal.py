@@ -37,7 +37,7 @@ from feller_papers.kinetic_optimal import (
 )
 from feller_papers.kinetic_optimal import velocities as velocity
 from feller_papers.kinetic_optimal.setting import Setting
-from feller_papers.kinetic_optimal.stepping import Instant
+from feller_papers.kinetic_optimal.stepping import EulerRates
 from feller_papers.pictures import shrink
 
 TINY = Setting((0,), 3, 2, 4, calls=(1, 2, 2, 3), resamplings=(4.0,))
@@ -75,21 +75,23 @@ def test_few_steps_of_the_reference() -> None:
     """Section 12.4, drawn there 200,000 times, for rates at the start; section 6 for what increments gain."""
     path = MetricPath(LevelDistance(17), PowerBeta(), parameterization=LeaveOneOut())
     for calls, expected in ((8, 0.045), (16, 0.026), (32, 0.017)):
-        assert abs(steps.distance(replace(path, step_rule=Instant()), calls) - expected) < 0.004
+        assert abs(steps.distance(replace(path, step_rule=EulerRates()), calls) - expected) < 0.004
     at_start, ahead, middle = (
         steps.distance(replace(path, step_rule=kind), 8)
-        for kind in (Instant(), ForwardIncrement(), MidpointIncrement())
+        for kind in (EulerRates(), ForwardIncrement(), MidpointIncrement())
     )
     assert middle < ahead / 3 < at_start / 6
 
 
-def test_kernels_are_those_of_the_solver() -> None:
+def test_kernels_agree_with_the_solver() -> None:
     """20,000 draws of a step that is off by 0.04; the largest deviation of 17 shares by 5 of its deviations: 1e-5."""
-    path = MetricPath(LevelDistance(17), PowerBeta(), parameterization=LeaveOneOut(), step_rule=Instant())
+    path = MetricPath(LevelDistance(17), PowerBeta(), parameterization=LeaveOneOut(), step_rule=EulerRates())
     x_0 = Tokens(17, (1,)).sample_base(20_000, Rng(0).stream("source"))
-    end = simulate(path.process(steps.perfect, {}), x_0, linear_grid(8), Euler(), Rng(0))
+    end = simulate(path.process(steps.exact_network, {}), x_0, linear_grid(8), Euler(), Rng(0))
     share = torch.bincount(end.flatten(), minlength=17) / 20_000
-    found = (share - steps.perfect(torch.zeros(1, dtype=torch.long), f64(0.0), {})[0].exp()).abs().sum().item() / 2
+    found = (
+        share - steps.exact_network(torch.zeros(1, dtype=torch.long), f64(0.0), {})[0].exp()
+    ).abs().sum().item() / 2
     assert abs(found - steps.distance(path, 8)) < 5 * math.sqrt(0.25 / 20_000)
 
 
@@ -112,7 +114,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> pictures.Pictures:
 
 def test_the_judge_knows_its_pictures(small: pictures.Pictures) -> None:
     values, labels = small.data.values, small.data.given["label"]
-    assert small.judge.agrees(values, labels) > 2 * small.judge.agrees(16 - values, labels)
+    assert small.judge.accuracy(values, labels) > 2 * small.judge.accuracy(16 - values, labels)
     assert small.judge.distance(values) == pytest.approx(0, abs=1e-6)
     assert small.judge.distance(16 - values) > 10
 
@@ -139,10 +141,10 @@ def test_claims_about_digits(test, small: pictures.Pictures) -> None:
 
 
 def test_samples_are_drawn_once(small: pictures.Pictures) -> None:
-    first = pictures.sampled(small, "mask", 0, 2)
-    assert pictures.sampled(small, "mask", 0, 2) is first
-    assert pictures.sampled(small, "mask", 0, 2, draw=1) != first
-    assert pictures.fitted(small, "mask", 0) is pictures.fitted(small, "mask", 0)
+    first = pictures.sample_metrics(small, "mask", 0, 2)
+    assert pictures.sample_metrics(small, "mask", 0, 2) is first
+    assert pictures.sample_metrics(small, "mask", 0, 2, sampling_seed=1) != first
+    assert pictures.train_model(small, "mask", 0) is pictures.train_model(small, "mask", 0)
 
 
 def test_mnist_in_small(small: pictures.Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +156,7 @@ def test_mnist_in_small(small: pictures.Pictures, monkeypatch: pytest.MonkeyPatc
     expected[1, 1], expected[0, 0] = 16, 4
     assert torch.equal(shrink(picture)[0, 0], expected)
     monkeypatch.setattr(mnist, "CALLS", (1, 2))
-    first, second = mnist.compared(replace(small, count=20), "little")
+    first, second = mnist.path_claims(replace(small, count=20), "little")
     assert (first.claim, first.paper, first.verdict) == (mnist.QUALITY, "little", FAILS)
     assert second.claim == mnist.BETTER
 
@@ -189,8 +191,8 @@ def test_windows_do_not_overlap(folder: pathlib.Path) -> None:
     found = texts.corpus(folder)
     whole = (folder / "text" / "text8_style" / "test.txt").read_text()
     assert "".join(found.train.modality.texts(found.test)) == whole[: len(whole) // 64 * 64]
-    assert found.standard
-    assert not texts.corpus(None).standard
+    assert found.is_text8
+    assert not texts.corpus(None).is_text8
     assert texts.corpus(None).test.shape[1] == 64
 
 
@@ -206,7 +208,7 @@ def test_a_budget_counts_what_the_processor_spends(folder: pathlib.Path, monkeyp
     data = texts.corpus(folder).train
     ticks = itertools.count()
     monkeypatch.setattr(language.time, "process_time", lambda: 10.0 * next(ticks))
-    language.on_a_budget(text(data, "tiny"), data, 1.0, 0)
+    language.train_for_minutes(text(data, "tiny"), data, 1.0, 0)
     assert next(ticks) == 7
     monkeypatch.undo()
     monkeypatch.setattr(language, "MODELS", {"A masked": (lambda data, size: text(data, "tiny"), 2.5)})

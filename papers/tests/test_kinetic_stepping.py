@@ -21,7 +21,7 @@ from feller.paths.schedules import Polynomial
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, simulate
 from feller.spaces import CategoricalSource, MaskSource, Tokens, UniformSource
-from feller_papers.kinetic_optimal.stepping import Instant
+from feller_papers.kinetic_optimal.stepping import EulerRates
 from feller_papers.kinetic_optimal.steps import distance
 
 A, B = f64(0.0, 0.5, -0.3, 0.2), f64(1.0, -0.5, 0.3, -1.2)
@@ -29,7 +29,7 @@ A, B = f64(0.0, 0.5, -0.3, 0.2), f64(1.0, -0.5, 0.3, -1.2)
 
 def test_the_euler_step_has_order_one() -> None:
     """The chain of vector 12.4, enumerated: its total variation was sampled to 0.001, and halves with the step."""
-    path = SoftmaxPath(lambda x_1, t: A + B * t[:, None], step_rule=Instant())
+    path = SoftmaxPath(lambda x_1, t: A + B * t[:, None], step_rule=EulerRates())
     posterior, x = torch.eye(4, dtype=F64)[:1].expand(4, 4), torch.arange(4)
     errors = []
     for n in (5, 10, 20, 50):
@@ -44,24 +44,24 @@ def test_the_euler_step_has_order_one() -> None:
 
 def test_a_mixture_multiplies_its_rates_by_the_step() -> None:
     """All jumps go to the data, at the rate alpha' / sigma: of alpha = t^2 it is 2 t / (1 - t^2)."""
-    path, x = Mixture(Polynomial(2.0), CategoricalSource((0.5, 0.3, 0.2)), step_rule=Instant()), torch.arange(3)
+    path, x = Mixture(Polynomial(2.0), CategoricalSource((0.5, 0.3, 0.2)), step_rule=EulerRates()), torch.arange(3)
     jumps, weights = path.expected_jumps(torch.full((3,), 1), x, torch.full((3,), 0.4, dtype=F64), 0.6, 3)
     close(jumps, 0.2 * 0.8 / 0.84 * f64(1.0, 0.0, 1.0), 1e-14)
     close(weights, jumps[:, None] * f64(0.0, 1.0, 0.0), 1e-14)
     bound = path.max_hazard(x[None], f64(0.4), 0.6, 3)[0]
     assert (bound >= jumps - 1e-14).all()
-    with pytest.raises(UsageError, match="Instant"):
-        Mixture(source=MaskSource(), step_rule=Instant())
+    with pytest.raises(UsageError, match="EulerRates"):
+        Mixture(source=MaskSource(), step_rule=EulerRates())
     with pytest.raises(UsageError, match="source"):
-        Mixture(step_rule=Instant())
+        Mixture(step_rule=EulerRates())
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        Mixture(Polynomial(2.0), CategoricalSource((0.5, 0.3, 0.2)), step_rule=Instant()),
-        MetricPath(LevelDistance(3), step_rule=Instant()),
-        SoftmaxPath(lambda x_1, t: 5 * t[:, None] * torch.nn.functional.one_hot(x_1, 3), step_rule=Instant()),
+        Mixture(Polynomial(2.0), CategoricalSource((0.5, 0.3, 0.2)), step_rule=EulerRates()),
+        MetricPath(LevelDistance(3), step_rule=EulerRates()),
+        SoftmaxPath(lambda x_1, t: 5 * t[:, None] * torch.nn.functional.one_hot(x_1, 3), step_rule=EulerRates()),
     ],
     ids=lambda path: type(path).__name__,
 )
@@ -86,12 +86,12 @@ def test_increments_at_mid_beta_beat_the_euler_step() -> None:
                 distance(MetricPath(LevelDistance(17), power, parameterization=LeaveOneOut(), step_rule=stepping), n)
                 for n in (4, 8, 16, 32)
             ]
-            for stepping in (Instant(), MidpointIncrement())
+            for stepping in (EulerRates(), MidpointIncrement())
         )
         assert all(b < a / 2.5 for a, b in zip(euler, middle, strict=True))
         assert euler[-1] < 0.5 * euler[1]
     euler = [
-        distance(MetricPath(LevelDistance(17), PowerBeta(), parameterization=LeaveOneOut(), step_rule=Instant()), n)
+        distance(MetricPath(LevelDistance(17), PowerBeta(), parameterization=LeaveOneOut(), step_rule=EulerRates()), n)
         for n in (8, 16, 32)
     ]
     assert euler == pytest.approx([0.045, 0.026, 0.017], abs=0.004)

@@ -27,11 +27,11 @@ from feller_papers.reconstruction_bounds import (
     trials,
 )
 from feller_papers.reconstruction_bounds.pictures import digits, pictures
-from feller_papers.reconstruction_bounds.private import Trained, bracket
+from feller_papers.reconstruction_bounds.private import PrivateRun, amplification_factor
 from feller_papers.reconstruction_bounds.setting import SMALL, Setting
 
 F64 = torch.float64
-BRIEF = replace(SMALL, epochs=1, watched=8)
+BRIEF = replace(SMALL, epochs=1, num_tracked=8)
 TINY = Setting(draws=400, trials=12, large=None, small=BRIEF, rows=4)
 
 
@@ -48,25 +48,27 @@ def small() -> ERMSolution:
 def test_errors_of_the_attack_are_those_of_rows_that_are_laid_out() -> None:
     minimum = small()
     theta = minimum.theta + 1e-2 * normal(7, 5, seed=2)
-    laid_out, _ = reconstruct_rows(minimum.erm, minimum.x, minimum.y, theta)
-    expected = (laid_out - minimum.x)[..., 1:].square().mean(2)
+    to_images, _ = reconstruct_rows(minimum.erm, minimum.x, minimum.y, theta)
+    expected = (to_images - minimum.x)[..., 1:].square().mean(2)
     torch.testing.assert_close(attacked.squared_errors(minimum, theta), expected, rtol=1e-8, atol=1e-14)
     which = torch.tensor([3, 17])
-    torch.testing.assert_close(reconstruct_rows(minimum.erm, minimum.x, minimum.y, theta, which)[0], laid_out[:, which])
+    torch.testing.assert_close(
+        reconstruct_rows(minimum.erm, minimum.x, minimum.y, theta, which)[0], to_images[:, which]
+    )
 
 
 def test_line_for_all_rows() -> None:
     """The published one: 4 / (n decay noise)^2 = 2.494 for 12,665 rows of length 1, so 0.0225."""
-    assert 10 ** perturbed.order_of(4 / 1.2665**2) == pytest.approx(0.0225, rel=2e-3)
+    assert 10 ** perturbed.log10_bound(4 / 1.2665**2) == pytest.approx(0.0225, rel=2e-3)
     for eps2 in (0.1, 2.494, 29.0, 31.0, 600.0):
-        assert perturbed.order_of(eps2) == pytest.approx(math.log10(mse_bound(eps2)), rel=1e-12)
-    assert perturbed.order_of(1e5) == pytest.approx(math.log10(0.25) - 1e5 / math.log(10))
+        assert perturbed.log10_bound(eps2) == pytest.approx(math.log10(mse_bound(eps2)), rel=1e-12)
+    assert perturbed.log10_bound(1e5) == pytest.approx(math.log10(0.25) - 1e5 / math.log(10))
     model = perturbed.fitted(TINY, constant=False)
     minimum, found = model.minimum, perturbed.lines(model)
     eps2 = (2 * 4.8 / (len(minimum.x) * 1e-2 * 1e-2)) ** 2
     assert minimum.erm.max_row_norm == pytest.approx(4.8)
-    assert found.true == pytest.approx(perturbed.order_of(eps2))
-    assert found.published == pytest.approx(perturbed.order_of(eps2 / 4.8**2))
+    assert found.exact == pytest.approx(perturbed.log10_bound(eps2))
+    assert found.published_bounds == pytest.approx(perturbed.log10_bound(eps2 / 4.8**2))
 
 
 def test_bounds_of_rows_are_those_of_their_jacobians() -> None:
@@ -80,12 +82,12 @@ def test_bounds_of_rows_are_those_of_their_jacobians() -> None:
 def test_bounds_of_logistic_regression_and_the_attack() -> None:
     assert [claim.verdict for claim in perturbed.bounds(TINY)] == [HOLDS, HOLDS]
     assert [claim.verdict for claim in attacked.attack(TINY)] == [HOLDS] * 6
-    found = attacked.attacked(TINY)
+    found = attacked.run_attack(TINY)
     assert not found.below.any()
     assert replace(found, bounds=20 * found.bounds).below.any()  # a bound that is wrong by as much is seen
     assert found.extremes[0] == found.bounds.argmin()
     assert found.extremes[attacked.SHOWN] == found.bounds.argmax()
-    lower = replace(found, errors=found.bounds / 2, standard=found.bounds / 100)
+    lower = replace(found, errors=found.bounds / 2, standard_errors=found.bounds / 100)
     ratio = lower.errors / lower.bounds
     assert [claim.verdict for claim in attacked._above(lower, "", ratio, "")] == [FAILS, FAILS]
     first = torch.arange(len(ratio)) == 0
@@ -95,8 +97,8 @@ def test_bounds_of_logistic_regression_and_the_attack() -> None:
 
 def test_bracket() -> None:
     """At rate 0.01, delta 1e-9 it is 0.867 for a noise of one sensitivity, which is two clip norms."""
-    assert bracket(0.01, 2.0, 1e-9) == pytest.approx(0.867, abs=1e-3)
-    assert bracket(0.01, 0.5, 1e-9) == pytest.approx(1.0, abs=1e-9)
+    assert amplification_factor(0.01, 2.0, 1e-9) == pytest.approx(0.867, abs=1e-3)
+    assert amplification_factor(0.01, 0.5, 1e-9) == pytest.approx(1.0, abs=1e-9)
 
 
 def clipped(network: nn.Module, z: torch.Tensor, label: int, clip: float) -> torch.Tensor:
@@ -111,7 +113,7 @@ def test_what_a_row_adds() -> None:
     first, second = (private.small_network(Rng(seed)) for seed in range(2))
     z = normal(64).abs() / 3
     for clip in (1e3, 0.1):
-        added = inverted.added_by([first, second], 4, clip)(z)
+        added = inverted.clipped_gradient_sum([first, second], 4, clip)(z)
         expected = torch.cat([clipped(each.double(), z, 4, clip) for each in (first, second)])
         torch.testing.assert_close(added, expected.detach(), rtol=1e-6, atol=1e-9)
     assert expected.norm().item() == pytest.approx(math.sqrt(2) * 0.1)
@@ -119,9 +121,9 @@ def test_what_a_row_adds() -> None:
 
 def test_the_account_of_one_step_in_which_all_rows_are() -> None:
     """Where everybody is in the sample, information is |J|^2 / scale^2: at the first weights, where nothing is cut."""
-    plan = replace(BRIEF, batch=1437, clip=1e3, watched=3)
+    plan = replace(BRIEF, batch=1437, clip=1e3, num_tracked=3)
     _, exact = account.totals(replace(TINY, small=plan))
-    which, network = private.chosen(1437, plan, 0), private.small_network(Rng(0)).double()
+    which, network = private.tracked_rows(1437, plan, 0), private.small_network(Rng(0)).double()
     part = digits().train
     for row, found in zip(which.tolist(), exact.tolist(), strict=True):
         label = int(part.labels[row])
@@ -132,10 +134,10 @@ def test_the_account_of_one_step_in_which_all_rows_are() -> None:
 
 
 def test_a_private_training_keeps_account() -> None:
-    found = private.on_digits(TINY)
-    assert found.expense.steps == 1437 // 144
+    found = private.digits_run(TINY)
+    assert found.dp_event.steps == 1437 // 144
     assert len(found.bounds) == 8
-    gain, most = found.bounds / found.published, 1 / found.expense.rate
+    gain, most = found.bounds / found.published_bounds, 1 / found.dp_event.rate
     assert (gain > 1).all()
     assert (gain < most).all()
     assert len(found.snapshots) == 3  # before steps 0, 3 and 6 of 9
@@ -144,27 +146,27 @@ def test_a_private_training_keeps_account() -> None:
 
 
 def test_estimates_without_bias_reach_what_knows_directions() -> None:
-    free = inverted.without_bias(TINY)
-    assert (free.sharp >= free.bounds).all()
-    assert ((free.errors - free.sharp).abs() < 5 * free.standard).all()
+    free = inverted.unbiased_errors(TINY)
+    assert (free.matrix_bounds >= free.bounds).all()
+    assert ((free.errors - free.matrix_bounds).abs() < 5 * free.standard_errors).all()
 
 
 def test_inversion_is_not_better_than_its_bounds(monkeypatch) -> None:
-    monkeypatch.setattr(inverted, "NOISES", (0.005, 0.5))
-    monkeypatch.setattr(inverted, "STARTS", 1)
+    monkeypatch.setattr(inverted, "NOISE_MULTIPLIERS", (0.005, 0.5))
+    monkeypatch.setattr(inverted, "NUM_STARTS", 1)
     monkeypatch.setattr(inversion, "STEPS", 6)
     claims = list(inverted.gradients(TINY))
     assert [claim.verdict for claim in claims] == [HOLDS, HOLDS]
-    quiet, loud = inverted.with_prior(TINY)
-    assert quiet.error < loud.error < 1.5 * inverted.SPREAD**2
-    assert quiet.bound < loud.bound < inverted.SPREAD**2
+    quiet, loud = inverted.prior_attack(TINY)
+    assert quiet.error < loud.error < 1.5 * inverted.PRIOR_STD**2
+    assert quiet.bound < loud.bound < inverted.PRIOR_STD**2
     assert replace(quiet, bound=10 * quiet.error).below
 
 
 def test_no_trial_falls_below_and_a_wrong_factor_would() -> None:
     (claim,) = trials.never(TINY)
     assert claim.verdict == HOLDS
-    assert sum(trial.below(2.0) for trial in trials.tried(replace(TINY, trials=45), "best without bias")) >= 3
+    assert sum(trial.below(2.0) for trial in trials.run_trials(replace(TINY, trials=45), "best without bias")) >= 3
     wide = trials.Trial(torch.tensor([0.9, 1.1] * 50, dtype=F64), 1.0)  # standard error 0.01
     assert not wide.below()
     assert not wide.below(1.03)
@@ -182,11 +184,11 @@ def test_best_without_bias_errs_by_its_bound_where_there_is_one_number() -> None
 def fake(monkeypatch, **changes) -> None:
     """Let the private training be one with other figures."""
     bounds = torch.tensor([0.5, 1.0, 2.0], dtype=F64)
-    usual = Trained(
+    usual = PrivateRun(
         "digits", 8, SMALL, 0.9, PoissonSubsampledGaussian("training", 0.5, 0.1, 149), torch.zeros(3, 8, 8),
         torch.zeros(3, dtype=torch.long), bounds, bounds / 3, 0.3, [], 1.0,
     )  # fmt: skip
-    monkeypatch.setattr(stepwise, "model_of", lambda setting: replace(usual, **changes))
+    monkeypatch.setattr(stepwise, "private_run", lambda setting: replace(usual, **changes))
 
 
 @pytest.mark.parametrize(
@@ -194,10 +196,10 @@ def fake(monkeypatch, **changes) -> None:
     [
         ({}, [HOLDS, HOLDS, HOLDS]),
         ({"accuracy": 0.84}, [FAILS, HOLDS, HOLDS]),
-        ({"expense": PoissonSubsampledGaussian("training", 5.0, 0.1, 10)}, [FAILS, HOLDS, HOLDS]),
+        ({"dp_event": PoissonSubsampledGaussian("training", 5.0, 0.1, 10)}, [FAILS, HOLDS, HOLDS]),
         ({"bounds": torch.tensor([0.5, 0.9, 0.9], dtype=F64)}, [HOLDS, FAILS, HOLDS]),
-        ({"published": torch.tensor([0.3, 0.6, 1.0], dtype=F64)}, [HOLDS, HOLDS, FAILS]),
-        ({"published": torch.tensor([0.6, 0.1, 0.1], dtype=F64)}, [HOLDS, HOLDS, FAILS]),
+        ({"published_bounds": torch.tensor([0.3, 0.6, 1.0], dtype=F64)}, [HOLDS, HOLDS, FAILS]),
+        ({"published_bounds": torch.tensor([0.6, 0.1, 0.1], dtype=F64)}, [HOLDS, HOLDS, FAILS]),
     ],
 )
 def test_verdicts_about_steps(monkeypatch, changes, expected) -> None:

@@ -14,28 +14,28 @@ from feller_papers.adjoint_matching.setting import Setting
 from feller_papers.claims import Claim
 from papers.entry import Paper
 
-SETTING = Setting(seeds=(0,), short=300, long=300)
+SETTING = Setting(seeds=(0,), short_rounds=300, long_rounds=300)
 SHOWN = 2500
 
 
 def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     """Test the claim, and draw what its networks sample."""
-    networks, tuned = [mixture.Modes(Rng(0))], mixture.tuned
+    networks, fine_tune = [mixture.ModesNetwork(Rng(0))], mixture.fine_tune
 
-    def keeping(*how: object) -> mixture.Modes:
-        networks.append(tuned(*how))
+    def keeping(*how: object) -> mixture.ModesNetwork:
+        networks.append(fine_tune(*how))
         return networks[-1]
 
-    with patch.object(mixture, "tuned", keeping):
+    with patch.object(mixture, "fine_tune", keeping):
         claim = next(iter(list(mixture.short(SETTING))))
     figure, panels = plt.subplots(1, 3, figsize=(6.4, 2.6), layout="constrained", sharex=True, sharey=True)
     names = (("untuned", SOFT), ("memoryless noise", BLUE), ("constant noise", ORANGE))
     for axes, network, (name, colour) in zip(panels, networks, names, strict=True):
-        x = mixture.ends(network, SETTING.drawn, 0)
+        x = mixture.flow_samples(network, SETTING.num_points, 0)
         axes.scatter(*x[:SHOWN].T, s=1.5, color=colour, linewidths=0)
         shares = torch.bincount(torch.cdist(x, mixture.TILTED).argmin(1), minlength=4) / len(x)
-        for place, share, wanted in zip(mixture.CENTRES, shares, mixture.WEIGHTS, strict=True):
-            words = f"{share:.0%} ({wanted:.0%})"
+        for place, share, reward in zip(mixture.CENTRES, shares, mixture.WEIGHTS, strict=True):
+            words = f"{share:.0%} ({reward:.0%})"
             up = 1.25 if place[1] > 0 else -1.25
             across = 1.3 if place[0] > 0 else -1.3
             axes.text(across, float(place[1]) + up, words, ha="center", va="center", fontsize=8.5, color=INK)

@@ -13,12 +13,12 @@ from feller.control.inverse.inverse_problem import InverseSolver, wiener_estimat
 from feller.core.rng import Rng
 from feller_papers.claims import Claim
 from feller_papers.d_flow import restoring
-from feller_papers.d_flow.methods import MANY, Bench, search
-from feller_papers.d_flow.pictures import SHAPE, TASKS, learned, moments, unseen
+from feller_papers.d_flow.methods import NUM_STARTS, Experiment, d_flow_solver
+from feller_papers.d_flow.pictures import SHAPE, TASKS, moments, test_digits, train_prior
 from feller_papers.d_flow.setting import Setting
 from papers.entry import Paper
 
-SETTING = Setting(seeds=(0,), base=2500, search=30, pictures=16, drawn=400)
+SETTING = Setting(seeds=(0,), base_steps=2500, search_steps=30, num_test=16, num_samples=400)
 SHOWN, HOLE = 10, TASKS[0]
 
 
@@ -26,22 +26,22 @@ def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     """Test the claim, and restore the same digits in four ways."""
     with patch.object(restoring, "TASKS", (HOLE,)):
         (claim,) = restoring.means_beat_wiener(SETTING)
-    pictures = unseen(SETTING.pictures)[0]
-    observation = Bench(SETTING, HOLE, 0, pictures).observation
-    model = learned(SETTING.base, 0)
+    pictures = test_digits(SETTING.num_test)[0]
+    observation = Experiment(SETTING, HOLE, 0, pictures).observation
+    model = train_prior(SETTING.base_steps, 0)
 
-    def restored(way: InverseSolver, start: int) -> Tensor:
+    def restore(method: InverseSolver, start: int) -> Tensor:
         draws = Rng(0).fold_in("start", start)
-        return way.restore(model, observation, draws.stream("source").normal(pictures.x.shape), draws).state
+        return method.restore(model, observation, draws.stream("source").normal(pictures.x.shape), draws).state
 
-    found = [restored(search(SETTING), start) for start in range(MANY)]
+    found = [restore(d_flow_solver(SETTING), start) for start in range(NUM_STARTS)]
     rows = {
         "truth": pictures.x,
         "seen": observation.y,
-        "Wiener filter": wiener_estimate(observation, *moments(SETTING.base), SHAPE).float(),
-        "PiGDM": restored(GuidedSolver(PiGDM()), 0),
+        "Wiener filter": wiener_estimate(observation, *moments(SETTING.base_steps), SHAPE).float(),
+        "PiGDM": restore(GuidedSolver(PiGDM()), 0),
         "D-Flow": found[0],
-        f"mean of {MANY} D-Flow": sum(found) / MANY,
+        f"mean of {NUM_STARTS} D-Flow": sum(found) / NUM_STARTS,
     }
     figure, panels = plt.subplots(len(rows), SHOWN, figsize=(6.4, 3.6))
     for line, (name, states) in zip(panels, rows.items(), strict=True):

@@ -20,11 +20,11 @@ def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     """Test the claim, and draw what its network gives in three ways."""
     claim = superposition(SETTING)[0]
     figure, panels = plt.subplots(1, 3, figsize=(6.4, 2.5), layout="constrained", sharex=True, sharey=True)
-    ways = ((FLOW, "Euler flow", ORANGE), (BOTH, "half jumps", BLUE), (MIDPOINT, "midpoint flow", GREEN))
-    for axes, (way, name, colour) in zip(panels, ways, strict=True):
-        drawn = fitted(SETTING.points, 0).samples(way, FEW, SHOWN, Rng(0).fold_in("samples"))
-        axes.scatter(*drawn.T, s=1.5, color=colour, linewidths=0)
-        bare(axes).set_title(f"{name}: {distance(SETTING, way, FEW, 0):.3f}")
+    samplers = ((FLOW, "Euler flow", ORANGE), (BOTH, "half jumps", BLUE), (MIDPOINT, "midpoint flow", GREEN))
+    for axes, (sampler, name, colour) in zip(panels, samplers, strict=True):
+        draw_images = fitted(SETTING.points, 0).samples(sampler, FEW, SHOWN, Rng(0).fold_in("samples"))
+        axes.scatter(*draw_images.T, s=1.5, color=colour, linewidths=0)
+        bare(axes).set_title(f"{name}: {distance(SETTING, sampler, FEW, 0):.3f}")
         axes.set_aspect("equal")
         axes.set_xlim(-2.6, 2.6)
         axes.set_ylim(-2.6, 2.6)

@@ -12,26 +12,29 @@ from feller.control.bridges.gaussian_paths import GaussianPaths
 from feller.core.rng import Rng
 from feller_papers.claims import Claim
 from feller_papers.gsbm import problems
-from feller_papers.gsbm.setting import Effort, Setting
-from feller_papers.gsbm.spider import FOLLOWED, corridor, walked
+from feller_papers.gsbm.setting import Budget, Setting
+from feller_papers.gsbm.spider import NUM_TRAJECTORIES, corridor, solve_trajectories
 from papers.entry import Paper
 
-SETTING = Setting(seeds=(0,), crowd=Effort(2, pairs=256, control=150, steps=400))
+SETTING = Setting(seeds=(0,), crowd=Budget(2, pairs=256, control_steps=150, steps=400))
 SHOWN = 60
 
 
 def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     """Test the claim, and draw the trajectories that it was tested on."""
     (claim,) = corridor(SETTING)
-    posed, draws = problems.spider(), Rng(0).fold_in("judge")
-    begin, end = (crowd(FOLLOWED, draws.fold_in(place)) for place, crowd in enumerate(posed.populations[0]))
+    problem, rng = problems.spider(), Rng(0).fold_in("judge")
+    source, end = (crowd(NUM_TRAJECTORIES, rng.fold_in(place)) for place, crowd in enumerate(problem.populations[0]))
     times = torch.linspace(0, 1, 200)
-    steps = draws.stream("way").normal((FOLLOWED, len(times) - 1, 2)) * (times[1] - times[0]).sqrt()
-    noise = torch.cat([torch.zeros(FOLLOWED, 1, 2), steps.cumsum(1)], 1)
-    plain = GaussianPaths.brownian_bridges(begin, end, posed.noise, 2, 2).grid(times).mean
-    plain = plain + posed.noise * (noise - times[:, None] * noise[:, -1:])
+    steps = rng.stream("way").normal((NUM_TRAJECTORIES, len(times) - 1, 2)) * (times[1] - times[0]).sqrt()
+    noise = torch.cat([torch.zeros(NUM_TRAJECTORIES, 1, 2), steps.cumsum(1)], 1)
+    plain = GaussianPaths.brownian_bridges(source, end, problem.noise, 2, 2).grid(times).mean
+    plain = plain + problem.noise * (noise - times[:, None] * noise[:, -1:])
     figure, panels = plt.subplots(1, 2, figsize=(6.4, 2.7), layout="constrained", sharex=True, sharey=True)
-    ways = ((plain, "Brownian bridges", ORANGE), (walked(SETTING, 0).states, "a bridge that knows the walls", BLUE))
+    ways = (
+        (plain, "Brownian bridges", ORANGE),
+        (solve_trajectories(SETTING, 0).states, "a bridge that knows the walls", BLUE),
+    )
     for axes, (states, name, colour) in zip(panels, ways, strict=True):
         for left, right, low, high in problems.Spider().boxes:
             axes.add_patch(Rectangle((left, low), right - left, high - low, color=SOFT, alpha=0.5, linewidth=0))

@@ -11,8 +11,8 @@ from feller.core.rng import Rng
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, simulate
 from feller_papers.claims import Claim
-from feller_papers.kinetic_optimal.digits import rates_at_the_start, step_rule
-from feller_papers.kinetic_optimal.pictures import as_it_is, fitted
+from feller_papers.kinetic_optimal.digits import euler_rates, step_rule
+from feller_papers.kinetic_optimal.pictures import identity, train_model
 from feller_papers.kinetic_optimal.setting import Setting
 from feller_papers.pictures import digits
 from papers.entry import Paper
@@ -24,13 +24,13 @@ ROWS, CALLS = 2, 4
 def draw(data: pathlib.Path | None) -> tuple[Figure, Claim]:
     """Test the claim, and draw digits from the same source points in both ways."""
     (claim,) = step_rule(SETTING)
-    model, labels = fitted(digits(SETTING.digits), "metric", 0), torch.arange(10).repeat(ROWS)
+    model, labels = train_model(digits(SETTING.digits), "metric", 0), torch.arange(10).repeat(ROWS)
     draws = Rng(0).fold_in("gallery")
     figure, every = plt.subplots(2 * ROWS + 1, 10, figsize=(6.4, 3.3), height_ratios=[1, 1, 0.25, 1, 1])
     for axes in every[ROWS]:
         bare(axes)
     panels = every[[0, 1, 3, 4]]
-    for half, (change, name) in enumerate(((as_it_is, "increments"), (rates_at_the_start, "rates times the step"))):
+    for half, (change, name) in enumerate(((identity, "increments"), (euler_rates, "rates times the step"))):
         path, network = change(model.spec.path, model.network)
         x_0 = model.spec.space.sample_base(len(labels), draws.stream("source"))
         with torch.no_grad():

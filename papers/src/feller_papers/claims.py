@@ -1,4 +1,4 @@
-"""What a paper says, what we saw, and whether the two agree."""
+"""Claims of a paper, our measurements, and verdicts."""
 
 import itertools
 import statistics
@@ -10,46 +10,46 @@ from feller.app.commands.reproduce import FAILS, HOLDS, UNTESTABLE
 from feller.core.errors import UsageError
 
 T = TypeVar("T")
-"""How much is spent on the claims of a paper."""
+"""Setting of the claims of a paper."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of a paper."""
+    """Claim of a paper with its verdict."""
 
     claim: str
     paper: str
-    """The paper's figure or statement."""
+    """Figure or statement of the paper."""
     ours: str
-    """What we measured, with units."""
+    """Our measurement, with units."""
     spread: str
-    """Over which seeds, and how far they differ."""
+    """Seeds and range of the measurement."""
     verdict: str
     """holds, does not hold, or not testable here."""
 
 
 def verdict(holds: bool) -> str:
-    """Return the word for it."""
+    """Return the verdict as a word."""
     return HOLDS if holds else FAILS
 
 
 def mean_of(values: Sequence[float], digits: int = 4) -> str:
-    """Return a mean for people."""
+    """Return the formatted mean."""
     return f"{statistics.fmean(values):.{digits}g}"
 
 
 def numbers_of(values: Iterable[int | float]) -> str:
-    """Return numbers for people, such as those of calls."""
+    """Return formatted numbers, joined by commas."""
     return ", ".join(f"{value:g}" for value in values)
 
 
 def seeds_of(each: Sized) -> str:
-    """Return over how many seeds something was measured, from one thing for each of them."""
+    """Return the formatted number of seeds."""
     return "1 seed" if len(each) == 1 else f"{len(each)} seeds"
 
 
 def spread_of(values: Sequence[float]) -> str:
-    """Return number of seeds and range."""
+    """Return the formatted number of seeds and range."""
     if len(values) == 1:
         return seeds_of(values)
     return f"{seeds_of(values)}, {min(values):.4g} to {max(values):.4g}"
@@ -63,16 +63,16 @@ def untestable(claim: str, paper: str, why: str) -> Claim:
 def tested(
     tests: Iterable[Callable[[T], Iterable[Claim]]], setting: T, only: str, beyond: Iterable[Claim]
 ) -> Iterator[Claim]:
-    """Return the claims of one test after the other, each as it is tested; what is asked for is checked at once.
+    """Return an iterator over the claims of the selected tests; names are checked immediately.
 
     Args:
         tests: (setting) -> claims.
-        setting: How much is spent.
-        only: Test only those with this in their name, `subject.test`; empty for all.
-        beyond: Claims that no laptop can test, which come last where all are asked for.
+        setting: Budgets.
+        only: Substring of the names `subject.test`; empty for all.
+        beyond: Claims that need more than a laptop; yielded last if all tests are selected.
 
     Raises:
-        UsageError: If no test is called so.
+        UsageError: If no name matches.
     """
     names = {f"{test.__module__.rpartition('.')[2]}.{test.__name__}": test for test in tests}
     chosen = {name: test for name, test in names.items() if only in name}

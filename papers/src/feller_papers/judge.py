@@ -1,4 +1,4 @@
-"""Who looks at 8 x 8 pictures of 17 levels: a small network whose distance, FD-cnn, means nothing to other judges."""
+"""Judge network of 8 x 8 images with 17 levels; its distance, FD-cnn, is comparable only within one judge."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +24,11 @@ LEVELS = 16
 
 
 class Classifier(nn.Module):
-    """Three convolutions, 32 features, one logit per class."""
+    """CNN with three convolutions and 32 features."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.see = nn.Sequential(
+        self.backbone = nn.Sequential(
             nn.Conv2d(1, 16, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(16, 32, 3, stride=2, padding=1),
@@ -39,55 +39,58 @@ class Classifier(nn.Module):
             nn.Linear(32 * 4 * 4, 32),
             nn.ReLU(),
         )
-        self.answer = nn.Linear(32, classes)
+        self.head = nn.Linear(32, classes)
 
     def forward(self, x: Float[Tensor, "b 1 8 8"]) -> Float[Tensor, "b classes"]:
-        """Return logits."""
-        return self.answer(self.see(x))
+        """Return class logits."""
+        return self.head(self.backbone(x))
 
 
 @dataclass(frozen=True)
-class Jittered(ClassificationObjective):
-    """Tell the class of pictures whose levels are moved by up to half a level."""
+class NoisyClassification(ClassificationObjective):
+    """Classification of images with uniform noise of up to half a level."""
 
     label_smoothing = 0.0
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw the noise."""
+        """Return a batch of noisy images."""
         x = batch["x_1"]
         return {"x": (x + rng.stream("noise").uniform(x.shape) - 0.5) / LEVELS, "answer": batch["given"]["label"]}
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """A classifier of real pictures."""
+    """Classifier of real images."""
 
     network: Classifier
     real: Float64[Tensor, "n 32"]
-    """Features of all pictures that it was trained on."""
+    """Features of the training images."""
 
     @torch.no_grad()
     def features(self, values: UInt8[Tensor, "n 1 8 8"]) -> Float64[Tensor, "n 32"]:
-        """Return what the answer is read from."""
-        return self.network.see(values / LEVELS).double()
+        """Return the features of the last hidden layer."""
+        return self.network.backbone(values / LEVELS).double()
 
     def distance(self, values: UInt8[Tensor, "n 1 8 8"]) -> float:
         """Return FD-cnn: 100 times the Fréchet distance to real features, in units of their variance."""
         return fd_cnn(self.features(values), self.real) or 0.0
 
     @torch.no_grad()
-    def agrees(self, values: UInt8[Tensor, "n 1 8 8"], labels: Int64[Tensor, " n"]) -> float:
-        """Return the share of pictures that look like their label."""
+    def accuracy(self, values: UInt8[Tensor, "n 1 8 8"], labels: Int64[Tensor, " n"]) -> float:
+        """Return the accuracy of labels by the classifier."""
         return torch.eq(self.network(values / LEVELS).argmax(1), labels).double().mean().item()
 
 
 def train_judge(data: Dataset) -> Judge:
-    """Train a judge on real pictures."""
+    """Return a judge trained on images."""
     with seeded_init(Rng(SEED)):
         network = Classifier(len(data.modality.conditions["label"]))
     examples = {"x_1": data.values.float(), "given": data.given}
-    learner, feed = make_train_state(network, TRAINING), shuffled_loader(examples, TRAINING.batch_size, Rng(SEED))
-    for _ in train(learner, Jittered(), feed, TRAINING, rng=Rng(SEED), engine=get_engine()):
+    train_state, batches = (
+        make_train_state(network, TRAINING),
+        shuffled_loader(examples, TRAINING.batch_size, Rng(SEED)),
+    )
+    for _ in train(train_state, NoisyClassification(), batches, TRAINING, rng=Rng(SEED), engine=get_engine()):
         pass
     network = network.eval().requires_grad_(False)
     return Judge(network, Judge(network, torch.empty(0, 32).double()).features(data.values))

@@ -1,4 +1,4 @@
-"""Small pictures that claims are tested on, and who judges samples of them."""
+"""Small image data sets of the claims, with their judges."""
 
 import functools
 from dataclasses import dataclass
@@ -15,32 +15,32 @@ from feller_papers.judge import Judge, train_judge
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures to learn from, and who judges samples."""
+    """Training images, a judge, and sizes."""
 
     data: Dataset
     judge: Judge
     steps: int
-    """Of training."""
+    """Training steps."""
     count: int
-    """Pictures in a set of samples: distances of sets of other sizes cannot be compared."""
+    """Images per set of samples; distances depend on this size."""
 
 
 @functools.cache
 def digits(steps: int) -> Pictures:
-    """Return the digits of the package, their judge, and for how long networks train."""
+    """Return the digits of the package."""
     data = read("example:digits")
     return Pictures(data, train_judge(data), steps, len(data))
 
 
 def small_mnist(file: str, steps: int, count: int) -> Pictures:
-    """Return MNIST in 8 x 8 pixels of 17 levels, its judge, and for how long networks train."""
-    whole = read(file)
-    modality = Images(8, 8, 1, levels=16, classes=whole.modality.conditions["label"])
-    data = Dataset(shrink(whole.values), whole.given, modality)
+    """Return MNIST in 8 x 8 pixels with 17 levels."""
+    full = read(file)
+    modality = Images(8, 8, 1, levels=16, classes=full.modality.conditions["label"])
+    data = Dataset(shrink(full.values), full.given, modality)
     return Pictures(data, train_judge(data), steps, count)
 
 
 def shrink(values: UInt8[Tensor, "n 1 28 28"]) -> UInt8[Tensor, "n 1 8 8"]:
-    """Pad to 32 x 32, average 4 x 4 pixels, and round to 17 levels."""
+    """Return images padded to 32 x 32, pooled by 4 x 4 and rounded to 17 levels."""
     padded = torch.nn.functional.pad(values.float(), (2, 2, 2, 2))
     return torch.nn.functional.avg_pool2d(padded, 4).mul(16 / 255).round().to(torch.uint8)

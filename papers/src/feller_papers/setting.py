@@ -1,4 +1,4 @@
-"""What reproductions share: training by a recipe, and files of the larger data."""
+"""Training by a recipe, and files of the larger data sets."""
 
 import pathlib
 from collections.abc import Callable
@@ -20,37 +20,37 @@ def fit_recipe(
     data: Dataset,
     steps: int | None,
     seed: int,
-    after: Callable[[TrainState], None] = lambda learner: None,
+    after: Callable[[TrainState], None] = lambda train_state: None,
     *,
-    before: Callable[[TrainState], None] = lambda learner: None,
+    before: Callable[[TrainState], None] = lambda train_state: None,
     feed: BatchFn | None = None,
     gradient: Gradient | None = None,
 ) -> Model:
-    """Train a recipe's network on data; its weights are the average.
+    """Return a model trained by a recipe, with EMA weights.
 
     Args:
-        recipe: What to train.
-        data: On what.
-        steps: How long; None for the minutes of the recipe.
-        seed: Of all randomness.
-        after: Called after each step.
-        before: Called before the first.
-        feed: Gives each step its examples; by default the data in batches.
-        gradient: How losses become gradients; the mean by default.
+        recipe: Recipe.
+        data: Training data.
+        steps: Training steps; None for the minutes of the recipe.
+        seed: Random seed.
+        after: Callback after each step.
+        before: Callback before the first step.
+        feed: Batch of each step; batches of the data by default.
+        gradient: Gradient of the losses; that of the mean by default.
     """
     data = data if recipe.modality is None else data.with_modality(recipe.modality)
     objective, training = recipe.objective.build(TrainingContext()), replace(recipe.train, steps=steps)
-    about = recipe.model_spec(data)
-    learner = make_train_state(about.build(Rng(seed)), training)
-    before(learner)
+    spec = recipe.model_spec(data)
+    train_state = make_train_state(spec.build(Rng(seed)), training)
+    before(train_state)
     feed = feed or batch_loader(data, training.batch_size, Rng(seed))
-    for _ in train(learner, objective, feed, training, rng=Rng(seed), engine=get_engine(), gradient=gradient):
-        after(learner)
-    learner.ema.copy_to(learner.network)
-    return Model.from_spec(about, learner.network.eval())
+    for _ in train(train_state, objective, feed, training, rng=Rng(seed), engine=get_engine(), gradient=gradient):
+        after(train_state)
+    train_state.ema.copy_to(train_state.network)
+    return Model.from_spec(spec, train_state.network.eval())
 
 
 def file_of(folder: pathlib.Path | None, *parts: str) -> pathlib.Path | None:
-    """Return a file of the larger data, if it is there."""
-    place = None if folder is None else folder.joinpath(*parts)
-    return place if place is not None and place.is_file() else None
+    """Return the path of a file of the larger data, or None."""
+    path = None if folder is None else folder.joinpath(*parts)
+    return path if path is not None and path.is_file() else None

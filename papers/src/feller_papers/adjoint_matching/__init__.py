@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from feller_papers.adjoint_matching import ablation, digits, ink, mixture, theory
-from feller_papers.adjoint_matching.handwriting import Effort
+from feller_papers.adjoint_matching.handwriting import TuningBudget
 from feller_papers.adjoint_matching.setting import Setting
 from feller_papers.claims import Claim, tested, untestable
 
@@ -16,7 +16,7 @@ TESTS = (
 )
 """(setting) -> claims."""
 BY_NAME = (ablation.in_set, ablation.more_ink)
-"""The same, run only where they are asked for: they take longer than all others."""
+"""Slow tests, run only if selected by name."""
 
 BEYOND = (
     untestable(
@@ -25,15 +25,33 @@ BEYOND = (
         "needs GPUs, a text-to-image model and its judges",
     ),
 )
-"""What no laptop can test."""
+"""Claims that need more than a laptop."""
 
 
 def adjoint_matching(quick: bool, data: pathlib.Path | None, only: str = "") -> Iterator[Claim]:
-    """Test the paper's claims one after the other, or only those of tests with `only` in their name."""
-    setting = Setting(seeds=(0, 1, 2), short=300, long=900, data=data)
+    """Return the tested claims; `only` selects tests by part of their name."""
+    setting = Setting(seeds=(0, 1, 2), short_rounds=300, long_rounds=900, data=data)
     if quick:
-        few, cells = Effort(10), 701
-        setting = replace(setting, seeds=(0,), short=100, long=100, drawn=2000, fine=500, cells=cells, base=1000)
-        setting = replace(setting, lean=few, near=few, inked=few, collapsing=40, early=(4, 8), most=10, weighed=2000)
-        setting = replace(setting, forked=100)
+        few, cells = TuningBudget(10), 701
+        setting = replace(
+            setting,
+            seeds=(0,),
+            short_rounds=100,
+            long_rounds=100,
+            num_points=2000,
+            fine_steps=500,
+            grid_cells=cells,
+            base_steps=1000,
+        )
+        setting = replace(
+            setting,
+            lean_budget=few,
+            landing_budget=few,
+            ink_budget=few,
+            draft_rounds=40,
+            early_stopping_rounds=(4, 8),
+            max_rounds=10,
+            num_weighted=2000,
+        )
+        setting = replace(setting, num_rollouts=100)
     return tested((*TESTS, *BY_NAME) if only else TESTS, setting, only, BEYOND)

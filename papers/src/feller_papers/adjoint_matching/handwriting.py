@@ -1,6 +1,6 @@
-"""A model of 8 x 8 digits, who rewards and who judges its samples, and what is measured of them.
+"""Flow model of 8 x 8 digits, reward and judge classifiers, and sample metrics.
 
-States are pixels in [-1, 1], so that distances are those of 64 such numbers.
+States are 64 pixels in [-1, 1]; distances are Euclidean.
 """
 
 import functools
@@ -33,151 +33,153 @@ from feller.training.optimizer import TrainConfig
 CLASSES, PIXELS = 10, 64
 SPACE = Euclidean((PIXELS,))
 NETWORK = MLP(width=384, depth=3)
-LEARNING = TrainConfig(batch_size=256, lr=1e-3, lr_decay_fraction=0.5)
-"""Of the model, but for its steps."""
-CLASSIFIED = 2000
+TRAINING = TrainConfig(batch_size=256, lr=1e-3, lr_decay_fraction=0.5)
+"""Training of the model; the steps are set separately."""
+CLASSIFIER_STEPS = 2000
 """Training steps of classifiers."""
-CLASSIFYING = TrainConfig(batch_size=128, lr=1e-3, warmup=0, lr_decay_fraction=1.0, ema_decay=0.0)
+CLASSIFIER_TRAINING = TrainConfig(batch_size=128, lr=1e-3, warmup=0, lr_decay_fraction=1.0, ema_decay=0.0)
 TUNING = TrainConfig(betas=(0.9, 0.999), warmup=10, lr_decay_fraction=0.5, grad_clip_norm=1e9)
-"""By adjoint matching: long gradients are what tells modes apart, so none is shortened."""
+"""Fine-tuning by adjoint matching, without gradient clipping, since large gradients separate the modes."""
 NOISE = 0.3
-"""That classifiers see in training, so that their gradients mean something beside the data too."""
-AT_ONCE = 2000
+"""Noise in classifier training, for useful gradients off the data."""
+BATCH_SIZE = 2000
 
 
 @dataclass(frozen=True, eq=False)
-class Handwriting:
-    """A model, and who looks at its samples."""
+class DigitModel:
+    """Flow model and its classifiers."""
 
     base: nn.Module
     real: Float[Tensor, "n 64"]
-    """What it learned from."""
-    rewards: nn.Module
-    """A classifier that rewards ask."""
+    """Training images."""
+    reward_classifier: nn.Module
+    """Classifier of the reward."""
     judge: nn.Module
-    """Another one, that measures ask."""
+    """Independent classifier of the metrics."""
 
 
 @functools.cache
-def handwriting(steps: int) -> Handwriting:
-    """Return the model after some steps of training, and its classifiers."""
+def digit_model(steps: int) -> DigitModel:
+    """Return the trained model and its classifiers."""
     data = read("example:digits")
     examples = {"x_1": data.modality.encode(data.values).flatten(1), "given": data.given}
     base = NETWORK.build((PIXELS,), {"label": CLASSES}, Rng(0))
-    learned(base, FlowMatching(Affine(), SPACE, cond_dropout=0.3), examples, LEARNING, steps, 0)
-    judges = []
+    train_network(base, FlowMatching(Affine(), SPACE, cond_dropout=0.3), examples, TRAINING, steps, 0)
+    classifiers = []
     for seed, width in ((1, 128), (2, 192)):
         with seeded_init(Rng(seed)):
             widths = (nn.Linear(PIXELS, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-            judge = nn.Sequential(*widths, nn.Linear(width, CLASSES))
-        judges.append(learned(judge, Noisy(), examples, CLASSIFYING, CLASSIFIED, seed))
-    return Handwriting(base, examples["x_1"], *judges)
+            classifier = nn.Sequential(*widths, nn.Linear(width, CLASSES))
+        classifiers.append(
+            train_network(classifier, NoisyClassification(), examples, CLASSIFIER_TRAINING, CLASSIFIER_STEPS, seed)
+        )
+    return DigitModel(base, examples["x_1"], *classifiers)
 
 
-def learned(
+def train_network(
     network: nn.Module, objective: Objective, examples: Batch, training: TrainConfig, steps: int, seed: int
 ) -> nn.Module:
-    """Train a network, which stays as it is from then on."""
+    """Return a trained network with frozen parameters."""
     training = replace(training, steps=steps)
-    learner, feed = make_train_state(network, training), shuffled_loader(examples, training.batch_size, Rng(seed))
-    for _ in train(learner, objective, feed, training, rng=Rng(seed), engine=get_engine()):
+    train_state, feed = make_train_state(network, training), shuffled_loader(examples, training.batch_size, Rng(seed))
+    for _ in train(train_state, objective, feed, training, rng=Rng(seed), engine=get_engine()):
         pass
-    learner.ema.copy_to(network)
+    train_state.ema.copy_to(network)
     return network.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)
-class Noisy(ClassificationObjective):
-    """Tell the class of pictures under noise."""
+class NoisyClassification(ClassificationObjective):
+    """Classification of noisy images."""
 
     label_smoothing = 0.0
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw the noise."""
+        """Return a batch of noisy images."""
         x = batch["x_1"]
         return {"x": x + NOISE * rng.stream("noise").normal(x.shape), "answer": batch["given"]["label"]}
 
 
 Labels = Callable[[int, Rng], Int64[Tensor, " n"]]
-"""(n, draws) -> the class that each sample is asked for; the number after the last: any."""
+"""(n, rng) -> label of each sample; `CLASSES` means unconditional."""
 
 
-def any_class(n: int, draws: Rng) -> Int64[Tensor, " n"]:
-    """Ask for nothing."""
+def unconditional(n: int, rng: Rng) -> Int64[Tensor, " n"]:
+    """Return the unconditional label."""
     return torch.full((n,), CLASSES)
 
 
-def each_class(n: int, draws: Rng) -> Int64[Tensor, " n"]:
-    """Ask for all classes alike, in turn."""
+def each_class(n: int, rng: Rng) -> Int64[Tensor, " n"]:
+    """Return all classes in turn."""
     return torch.arange(n) % CLASSES
 
 
 @dataclass(frozen=True)
-class Way:
-    """How samples are drawn."""
+class Sampler:
+    """Solver and number of steps."""
 
     solver: Solver = field(default_factory=Midpoint)
     steps: int = 20
 
 
-FLOW = Way()
+FLOW = Sampler()
 
 
 @torch.no_grad()
-def drawn(
-    network: nn.Module, labels: Labels, n: int, seed: int, way: Way = FLOW
+def draw_samples(
+    network: nn.Module, labels: Labels, n: int, seed: int, sampler: Sampler = FLOW
 ) -> tuple[Float[Tensor, "n 64"], Int64[Tensor, " n"]]:
-    """Return samples and the labels that were asked for."""
-    draws = Rng(seed).fold_in("samples")
-    label, ends = labels(n, draws), []
-    for start in range(0, n, AT_ONCE):
-        asked = {"label": label[start : start + AT_ONCE]}
-        here = Rng(draws.seed, start, n)
-        x_0 = here.stream("source").normal((len(asked["label"]), PIXELS))
-        process = Affine().process(network, asked)
-        ends.append(simulate(process, x_0, linear_grid(way.steps), way.solver, here))
+    """Return samples and their labels."""
+    rng = Rng(seed).fold_in("samples")
+    label, ends = labels(n, rng), []
+    for start in range(0, n, BATCH_SIZE):
+        given = {"label": label[start : start + BATCH_SIZE]}
+        batch_rng = Rng(rng.seed, start, n)
+        x_0 = batch_rng.stream("source").normal((len(given["label"]), PIXELS))
+        process = Affine().process(network, given)
+        ends.append(simulate(process, x_0, linear_grid(sampler.steps), sampler.solver, batch_rng))
     return torch.cat(ends), label
 
 
-def tuned(
-    about: Handwriting, rule: FineTuning, reward: RewardFunction, labels: Labels, training: TrainConfig, seed: int
+def fine_tune(
+    model: DigitModel, objective: FineTuning, reward: RewardFunction, labels: Labels, training: TrainConfig, seed: int
 ) -> nn.Module:
-    """Return the model after tuning, averaged."""
+    """Return the fine-tuned network, with EMA weights."""
     network = NETWORK.build((PIXELS,), {"label": CLASSES}, Rng(0))
-    network.load_state_dict(about.base.state_dict())
+    network.load_state_dict(model.base.state_dict())
 
     def sources(step: int, rows: slice) -> Batch:
-        draws = Rng(seed).fold_in("sources", step)
-        x_0 = draws.stream("source").normal((training.batch_size, PIXELS))
-        return {"x_0": x_0[rows], "given": {"label": labels(training.batch_size, draws)[rows]}}
+        rng = Rng(seed).fold_in("sources", step)
+        x_0 = rng.stream("source").normal((training.batch_size, PIXELS))
+        return {"x_0": x_0[rows], "given": {"label": labels(training.batch_size, rng)[rows]}}
 
-    learner = make_train_state(network, training)
+    train_state = make_train_state(network, training)
     for _ in train(
-        learner,
-        rule.build(TrainingContext(reference=about.base, reward=reward)),
+        train_state,
+        objective.build(TrainingContext(reference=model.base, reward=reward)),
         sources,
         training,
         rng=Rng(seed),
         engine=get_engine(),
     ):
         pass
-    learner.ema.copy_to(network)
+    train_state.ema.copy_to(network)
     return network.eval()
 
 
 @dataclass(frozen=True)
-class Effort:
-    """What is spent on adjoint matching, and how."""
+class TuningBudget:
+    """Budget and hyperparameters of adjoint matching."""
 
     rounds: int
     batch: int = 128
     steps: int = 20
-    """Of a roll-out."""
+    """Steps per roll-out."""
     adjoint: Adjoint = field(default_factory=LeanAdjoint)
     lr: float = 4e-4
     average: float = 0.98
     share: float = 1.0
-    """Of the steps, those that the loss looks at."""
+    """Fraction of the steps in the loss."""
     replay: int = 1
 
     def __str__(self) -> str:
@@ -187,12 +189,14 @@ class Effort:
             f"{self.rounds} rounds of {self.batch} roll-outs of {self.steps} steps at {self.lr:g}, {kind} adjoint{more}"
         )
 
-    def tune(self, about: Handwriting, reward: RewardFunction, strength: float, labels: Labels, seed: int) -> nn.Module:
-        """Return the model after tuning."""
-        rule = AdjointMatching(
+    def tune(
+        self, model: DigitModel, reward: RewardFunction, reward_scale: float, labels: Labels, seed: int
+    ) -> nn.Module:
+        """Return the fine-tuned network."""
+        objective = AdjointMatching(
             path=Affine(),
             space=SPACE,
-            reward_scale=strength,
+            reward_scale=reward_scale,
             steps=self.steps,
             step_fraction=self.share,
             adjoint=self.adjoint,
@@ -205,22 +209,22 @@ class Effort:
             ema_decay=self.average,
             reuse_batches=self.replay,
         )
-        return tuned(about, rule, reward, labels, training, seed)
+        return fine_tune(model, objective, reward, labels, training, seed)
 
 
-def nearest(x: Float[Tensor, "n d"], real: Float[Tensor, "m d"]) -> float:
-    """Return the mean distance to the nearest real picture."""
+def mean_nearest_distance(x: Float[Tensor, "n d"], real: Float[Tensor, "m d"]) -> float:
+    """Return the mean distance to the nearest real image."""
     return torch.cdist(x, real).amin(1).mean().item()
 
 
-def apart(x: Float[Tensor, "n d"]) -> float:
-    """Return the mean distance of two pictures."""
+def pairwise_distance(x: Float[Tensor, "n d"]) -> float:
+    """Return the mean pairwise distance."""
     n = len(x)
     return torch.cdist(x, x).sum().item() / (n * (n - 1))
 
 
-def chosen(weights: Float[Tensor, " m"], n: int, seed: int) -> Int64[Tensor, " n"]:
-    """Return numbers of samples, in proportion to their weights: evenly spaced, so that few come twice."""
+def resample(weights: Float[Tensor, " m"], n: int, seed: int) -> Int64[Tensor, " n"]:
+    """Return indices by systematic resampling with weights."""
     start = Rng(seed).stream("start").uniform((1,), torch.float64)
     places = (torch.arange(n, dtype=torch.float64) + start) / n
     edges = (weights.double() / weights.double().sum()).cumsum(0)

@@ -1,4 +1,4 @@
-"""Digits with thicker strokes: a smooth reward, linear in the pixels, for each class by itself."""
+"""Digits with more ink: a linear reward of the pixels, within each class."""
 
 import functools
 import statistics
@@ -19,19 +19,19 @@ from feller_papers.adjoint_matching.handwriting import (
     CLASSES,
     FLOW,
     PIXELS,
-    Effort,
-    Handwriting,
-    Way,
-    apart,
-    drawn,
+    DigitModel,
+    Sampler,
+    TuningBudget,
+    digit_model,
+    draw_samples,
     each_class,
-    handwriting,
-    nearest,
+    mean_nearest_distance,
+    pairwise_distance,
 )
 from feller_papers.adjoint_matching.setting import Setting
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 
-STRENGTH = 60.0
+REWARD_SCALE = 60.0
 
 
 def ink(x: Float[Tensor, "n 64"], given: Cond) -> Float[Tensor, " n"]:
@@ -40,90 +40,97 @@ def ink(x: Float[Tensor, "n 64"], given: Cond) -> Float[Tensor, " n"]:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What samples look like."""
+class SampleMetrics:
+    """Metrics of samples."""
 
     ink: float
-    right: float
-    """Share that the judge sees as the class that was asked for."""
-    apart: float
-    """Mean distance of two samples."""
-    near: float
-    """Mean distance to the nearest real picture."""
+    accuracy: float
+    """Fraction that the judge assigns to the given class."""
+    pairwise_distance: float
+    """Mean pairwise distance."""
+    nearest_distance: float
+    """Mean distance to the nearest real image."""
 
     def __str__(self) -> str:
-        return f"{self.ink:.4f}, {self.right:.3f}, {self.apart:.2f}, {self.near:.2f}"
+        return f"{self.ink:.4f}, {self.accuracy:.3f}, {self.pairwise_distance:.2f}, {self.nearest_distance:.2f}"
 
 
-def look(about: Handwriting, x: Float[Tensor, "n 64"], label: Int64[Tensor, " n"]) -> Look:
-    """Measure samples."""
-    right = torch.eq(about.judge(x).argmax(1), label).double().mean().item()
-    return Look(ink(x, {}).mean().item(), right, apart(x), nearest(x, about.real))
+def measure_samples(model: DigitModel, x: Float[Tensor, "n 64"], label: Int64[Tensor, " n"]) -> SampleMetrics:
+    """Return the metrics of samples."""
+    accuracy = torch.eq(model.judge(x).argmax(1), label).double().mean().item()
+    return SampleMetrics(ink(x, {}).mean().item(), accuracy, pairwise_distance(x), mean_nearest_distance(x, model.real))
 
 
-def seen(setting: Setting, network: nn.Module, seed: int) -> Look:
-    """Return what samples of a model look like, as many of each class."""
-    return look(handwriting(setting.base), *drawn(network, each_class, setting.seen, seed))
+def sample_metrics(setting: Setting, network: nn.Module, seed: int) -> SampleMetrics:
+    """Return the metrics of class-balanced samples of a network."""
+    return measure_samples(
+        digit_model(setting.base_steps), *draw_samples(network, each_class, setting.num_samples, seed)
+    )
 
 
 @functools.cache
-def aim(setting: Setting, way: Way = FLOW) -> tuple[float, float]:
-    """Return the mean ink of the base, and of its samples weighed within each class: tuning leaves labels alone."""
-    x, label = drawn(handwriting(setting.base).base, each_class, setting.weighed, 0, way)
+def target_metrics(setting: Setting, sampler: Sampler = FLOW) -> tuple[float, float]:
+    """Return the mean ink of the base model, and with importance weights within each class."""
+    x, label = draw_samples(digit_model(setting.base_steps).base, each_class, setting.num_weighted, 0, sampler)
     amount, aims = ink(x, {}), []
     for number in range(CLASSES):
         some = amount[label == number]
-        aims.append(((STRENGTH * some).softmax(0) * some).sum().item())
+        aims.append(((REWARD_SCALE * some).softmax(0) * some).sum().item())
     return amount.mean().item(), statistics.fmean(aims)
 
 
 @functools.cache
-def matched(setting: Setting, effort: Effort, seed: int) -> Look:
-    """Return what samples look like after adjoint matching."""
-    return seen(setting, effort.tune(handwriting(setting.base), ink, STRENGTH, each_class, seed), seed)
+def tuned_metrics(setting: Setting, budget: TuningBudget, seed: int) -> SampleMetrics:
+    """Return the metrics of samples after adjoint matching."""
+    return sample_metrics(
+        setting, budget.tune(digit_model(setting.base_steps), ink, REWARD_SCALE, each_class, seed), seed
+    )
 
 
 def thicker(setting: Setting) -> Iterator[Claim]:
-    """Adjoint matching moves the ink as the tilted law has it, and neither labels nor realism."""
-    before, target = aim(setting)
-    found = [matched(setting, setting.inked, seed) for seed in setting.seeds]
-    shares = [(one.ink - before) / (target - before) for one in found]
-    base = seen(setting, handwriting(setting.base).base, 0)
-    kept = all(one.right >= 0.97 and one.near <= 2.2 for one in found)
+    """Return the claim that adjoint matching shifts the ink, and keeps labels and realism."""
+    before, target = target_metrics(setting)
+    all_metrics = [tuned_metrics(setting, setting.ink_budget, seed) for seed in setting.seeds]
+    shares = [(metrics.ink - before) / (target - before) for metrics in all_metrics]
+    base = sample_metrics(setting, digit_model(setting.base_steps).base, 0)
+    kept = all(metrics.accuracy >= 0.97 and metrics.nearest_distance <= 2.2 for metrics in all_metrics)
     yield Claim(
-        f"Digits tuned to more ink, {STRENGTH:g} nats for all of it, each within its class: {setting.inked}",
+        f"Digits tuned to more ink, {REWARD_SCALE:g} nats for all of it, each within its class: {setting.ink_budget}",
         "more reward without collapse; here 0.6 of the shift, 0.97 of the class, nearest real at most 2.2",
-        f"{mean_of(shares, 3)} of the shift from {before:.4f} to {target:.4f}, that of {setting.weighed} samples of the"
-        f" base by weight; ink, right class, distance, nearest real: {'; '.join(map(str, found))}; base {base}",
+        f"{mean_of(shares, 3)} of the shift from {before:.4f} to {target:.4f}, that of {setting.num_weighted} samples"
+        f" of the base by weight; ink, right class, distance, nearest real: {'; '.join(map(str, all_metrics))}; base"
+        f" {base}",
         spread_of(shares),
         verdict(min(shares) >= 0.6 and kept),
     )
 
 
 def possible(setting: Setting) -> Iterator[Claim]:
-    """What a weak reward would move if the regression were exact."""
-    gained, error, variance = response(setting, 20)
+    """Return the claim about the shift by exact regression for a weak reward."""
+    gain, error, variance = response(setting, 20)
     yield Claim(
         "A smooth reward that is weak can be met in 20 steps: what tuning leaves of the shift is not for their number,"
         " but is not learned yet",
         "not in the paper; 1 in continuous time",
-        f"{gained / variance:.3f} of the shift that the tilt makes, by pairs of futures of {setting.forked} roll-outs;"
-        f" standard error {error / variance:.3f}",
+        f"{gain / variance:.3f} of the shift that the tilt makes, by pairs of futures of {setting.num_rollouts}"
+        f" roll-outs; standard error {error / variance:.3f}",
         "1 seed",
-        verdict(gained / variance + 2 * error / variance >= 1 and error / variance <= 0.1),
+        verdict(gain / variance + 2 * error / variance >= 1 and error / variance <= 0.1),
     )
 
 
 def response(setting: Setting, steps: int) -> tuple[float, float, float]:
-    """Return what the exact regression gains per unit of a weak reward, its standard error, and the variance of ink.
+    """Return the gain of exact regression per unit of a weak reward, its standard error, and the variance of ink.
 
-    Of each state the mean adjoint squared is that of two independent futures multiplied: a step gains its variance
-    times that, and together they gain what the tilt does, the variance within a class, if their means can make it.
+    The squared mean adjoint at a state is estimated by the product of two independent roll-outs. A step gains its
+    variance times that; the full tilt gains the variance within a class.
     """
-    n = setting.forked
+    n = setting.num_rollouts
     label = each_class(n, Rng(0))
-    given, twice = {"label": label}, {"label": label.repeat(2)}
-    process, both = (Affine().process(handwriting(setting.base).base, one) for one in (given, twice))
+    given, given_twice = {"label": label}, {"label": label.repeat(2)}
+    process, both = (
+        Affine().process(digit_model(setting.base_steps).base, metrics) for metrics in (given, given_twice)
+    )
     times, solver, draws = linear_grid(steps), MemorylessEuler(), Rng(0).fold_in("response")
     with torch.no_grad():
         chain = roll_out(process, draws.stream("source").normal((n, PIXELS)), times, solver, draws)

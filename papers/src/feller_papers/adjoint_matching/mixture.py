@@ -1,4 +1,4 @@
-"""Four modes in the plane, tilted by a linear reward: their weights are known."""
+"""Four modes in the plane with a linear reward; the tilted weights are known."""
 
 import itertools
 import math
@@ -30,18 +30,18 @@ from feller_papers.adjoint_matching.setting import Setting
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
 
 SLOPE = torch.tensor([0.6, 0.3])
-"""Of the reward."""
+"""Gradient of the reward."""
 VARIANCE, RADIUS, STEPS = 0.16, 1.2, 20
 _ANGLES = torch.arange(4) * (math.pi / 2) + math.pi / 4
 CENTRES = RADIUS * torch.stack([_ANGLES.cos(), _ANGLES.sin()], 1)
 WEIGHTS = (CENTRES @ SLOPE).softmax(0)
-"""Of the tilted modes, since all have one variance."""
+"""Weights of the tilted modes, which share one variance."""
 TILTED = CENTRES + VARIANCE * SLOPE
 MEAN_REWARD = float((WEIGHTS[:, None] * TILTED).sum(0) @ SLOPE)
 
 
-class Modes(nn.Module):
-    """The exact velocity of the base, plus a change that is learned."""
+class ModesNetwork(nn.Module):
+    """Exact velocity of the base model plus a learned residual."""
 
     nulls: dict[str, int] = {}  # noqa: RUF012 - there are no conditions
 
@@ -58,10 +58,10 @@ class Modes(nn.Module):
         h = torch.cat([x, angles.sin(), angles.cos()], 1)
         for layer in self.hidden:
             h = F.silu(layer(h))
-        return exact(x, t) + self.last(h)
+        return base_velocity(x, t) + self.last(h)
 
 
-def exact(x: Float[Tensor, "b 2"], t: Float[Tensor, " b"]) -> Float[Tensor, "b 2"]:
+def base_velocity(x: Float[Tensor, "b 2"], t: Float[Tensor, " b"]) -> Float[Tensor, "b 2"]:
     """Return the velocity of four modes of one weight, on straight paths."""
     time, centres = t[:, None], CENTRES.to(x)
     spread = time.square() * VARIANCE + (1 - time).square()
@@ -73,12 +73,12 @@ def exact(x: Float[Tensor, "b 2"], t: Float[Tensor, " b"]) -> Float[Tensor, "b 2
 
 @dataclass(frozen=True)
 class ConstantNoise(LinearSolver):
-    """Euler-Maruyama with one noise at all times, which keeps the marginals and does not forget the start."""
+    """Euler-Maruyama with constant noise: it keeps the marginals but is not memoryless."""
 
     g: float = 1.0
 
     def linear_step(self, t: float, s: float) -> LinearStep:
-        """Return the step."""
+        """Return the linear step."""
         on_state, on_velocity = map(
             float, conversion_coefficients(VelocityPrediction(), ScorePrediction(), alpha_sigma_at(Linear(), t))
         )
@@ -86,9 +86,9 @@ class ConstantNoise(LinearSolver):
         return LinearStep(1 + h * pull * on_state, h * (1 + pull * on_velocity), h * self.g**2)
 
 
-def tuned(solver: LinearSolver, rounds: int, batch: int, seed: int) -> Modes:
-    """Return the base after some rounds."""
-    network, base = Modes(Rng(seed)), Modes(Rng(seed))
+def fine_tune(solver: LinearSolver, rounds: int, batch: int, seed: int) -> ModesNetwork:
+    """Return the fine-tuned network."""
+    network, base = ModesNetwork(Rng(seed)), ModesNetwork(Rng(seed))
     rule = AdjointMatching(path=Affine(), space=Euclidean((2,)), steps=STEPS, step_fraction=1.0, solver=solver)
     objective = rule.build(TrainingContext(reference=base, reward=lambda x, given: x @ SLOPE))
     training = TrainConfig(
@@ -111,34 +111,34 @@ def tuned(solver: LinearSolver, rounds: int, batch: int, seed: int) -> Modes:
     return network.eval()
 
 
-def ends(network: Modes, n: int, seed: int) -> Float[Tensor, "n 2"]:
-    """Return ends of the flow."""
+def flow_samples(network: ModesNetwork, n: int, seed: int) -> Float[Tensor, "n 2"]:
+    """Return samples of the flow."""
     x_0 = Rng(seed).fold_in("ends").stream("source").normal((n, 2))
     with torch.no_grad():
         return simulate(Affine().process(network, {}), x_0, linear_grid(40), Midpoint(), Rng(seed))
 
 
-def off(x: Float[Tensor, "n 2"]) -> float:
-    """Return half the sum of differences of the weights of modes."""
-    nearest = torch.cdist(x, TILTED).argmin(1)
-    return ((torch.bincount(nearest, minlength=4) / len(x) - WEIGHTS).abs().sum() / 2).item()
+def mode_tv(x: Float[Tensor, "n 2"]) -> float:
+    """Return the total variation between mode weights."""
+    mean_nearest_distance = torch.cdist(x, TILTED).argmin(1)
+    return ((torch.bincount(mean_nearest_distance, minlength=4) / len(x) - WEIGHTS).abs().sum() / 2).item()
 
 
 def short(setting: Setting) -> Iterator[Claim]:
-    """Proposition 1 and theorem 1: memoryless noise gives the tilted law, constant noise does not."""
+    """Return the claims of proposition 1 and theorem 1 about memoryless and constant noise."""
     found = {name: [] for name in ("memoryless", "constant")}
     rewards = []
     for seed in setting.seeds:
         for name, solver in (("memoryless", MemorylessEuler()), ("constant", ConstantNoise())):
-            x = ends(tuned(solver, setting.short, 256, seed), setting.drawn, seed)
-            found[name].append(off(x))
+            x = flow_samples(fine_tune(solver, setting.short_rounds, 256, seed), setting.num_points, seed)
+            found[name].append(mode_tv(x))
             if name == "memoryless":
                 rewards.append((x @ SLOPE).mean().item())
     yield Claim(
         "Adjoint matching with the memoryless noise samples the law tilted by the reward (theorem 1): four modes",
         "the tilted law",
-        f"total variation of their weights {mean_of(found['memoryless'])} after {setting.short} rounds of 256 (untuned"
-        f" {off(ends(Modes(Rng(0)), setting.drawn, 0)):.3g}), at most 0.08 wanted",
+        f"total variation of their weights {mean_of(found['memoryless'])} after {setting.short_rounds} rounds of 256"
+        f" (untuned {mode_tv(flow_samples(ModesNetwork(Rng(0)), setting.num_points, 0)):.3g}), at most 0.08 wanted",
         spread_of(found["memoryless"]),
         verdict(max(found["memoryless"]) <= 0.08),
     )
@@ -159,14 +159,15 @@ def short(setting: Setting) -> Iterator[Claim]:
 
 
 def long(setting: Setting) -> Iterator[Claim]:
-    """The same with more rounds and roll-outs."""
+    """Return the claim about more rounds and roll-outs."""
     found = [
-        off(ends(tuned(MemorylessEuler(), setting.long, 512, seed), setting.drawn, seed)) for seed in setting.seeds
+        mode_tv(flow_samples(fine_tune(MemorylessEuler(), setting.long_rounds, 512, seed), setting.num_points, seed))
+        for seed in setting.seeds
     ]
     yield Claim(
         "More rounds come nearer to the tilted law",
         "the tilted law",
-        f"total variation {mean_of(found)} after {setting.long} rounds of 512, at most 0.045 wanted",
+        f"total variation {mean_of(found)} after {setting.long_rounds} rounds of 512, at most 0.045 wanted",
         spread_of(found),
         verdict(max(found) <= 0.045),
     )

@@ -1,4 +1,4 @@
-"""What noise other than the memoryless leads to, where everything can be solved: section 4 of the paper."""
+"""Exact claims about noise that is not memoryless: section 4 of the paper."""
 
 import itertools
 import math
@@ -15,9 +15,9 @@ from feller_papers.adjoint_matching.setting import Setting
 from feller_papers.claims import Claim, verdict
 
 NOISES = (0.2, 0.5, 1.0, 2.0)
-"""Constant ones."""
+"""Constant noise levels."""
 EXACT = "1 seed"
-"""Nothing is drawn."""
+"""Spread of claims without randomness."""
 
 
 def rate(variance: float, t: float) -> float:
@@ -25,8 +25,8 @@ def rate(variance: float, t: float) -> float:
     return (t * variance - (1 - t)) / (t**2 * variance + (1 - t) ** 2)
 
 
-def memory(solver: LinearSolver, steps: int) -> tuple[float, float]:
-    """Return correlation of the ends, and variance of the last given the first, of a chain between N(0, 1)."""
+def chain_memory(solver: LinearSolver, steps: int) -> tuple[float, float]:
+    """Return the correlation of the ends, and the variance of the last given the first, for data N(0, 1)."""
     slope, variance = 1.0, 0.0
     for t, s in itertools.pairwise(linear_grid(steps)):
         step = solver.linear_step(t, s)
@@ -36,13 +36,13 @@ def memory(solver: LinearSolver, steps: int) -> tuple[float, float]:
 
 
 def normal(setting: Setting) -> Iterator[Claim]:
-    """Tune N(0, 1) to r = x, and to r = -3/2 (x - 1)^2: what the optimal control of each chain samples."""
+    """Return the claim about optimal control of N(0, 1) with r = x and r = -3/2 (x - 1)^2."""
     rows, errors, biases = [], [], []
     for name, solver, known in (
         *((f"{g:g}", ConstantNoise(g), math.exp(-math.pi * g**2 / 4)) for g in NOISES),
         ("memoryless", MemorylessEuler(), 0.0),
     ):
-        rho, w = memory(solver, setting.fine)
+        rho, w = chain_memory(solver, setting.fine_steps)
         spread = w / (1 + 3 * w) + rho**2 / (1 + 3 * w) ** 2
         rows.append(f"{name}: {w:.4f}, {3 * w / (1 + 3 * w):.4f}, {spread:.4f}")
         errors.append(abs(rho - known))
@@ -51,7 +51,7 @@ def normal(setting: Setting) -> Iterator[Claim]:
         "Optimal control of noise that remembers the start does not sample the tilted law (section 4.3): N(0, 1) tilted"
         " by x, and by -3/2 (x - 1)^2",
         "mean 1; mean 0.75, variance 0.25",
-        f"of chains of {setting.fine} steps, by noise, {'; '.join(rows)}; correlation of the ends within"
+        f"of chains of {setting.fine_steps} steps, by noise, {'; '.join(rows)}; correlation of the ends within"
         f" {max(errors):.1g} of exp(-pi noise^2 / 4), memoryless 0",
         EXACT,
         verdict(max(errors) <= 2e-3 and biases[-1] <= 2e-3 and min(biases[:3]) > 0.03),
@@ -59,8 +59,8 @@ def normal(setting: Setting) -> Iterator[Claim]:
 
 
 def fixed_point(setting: Setting) -> Iterator[Claim]:
-    """How far the mean of N(0, s^2) moves for r = x at the fixed point of the discrete loss, by what it should."""
-    found = {(s2, n): shifts(s2, n) for s2 in (1.0, 0.25, 0.01) for n in (10, 20, 40, 80)}
+    """Return the claim about the mean shift of N(0, s^2) for r = x at the fixed point of the discrete loss."""
+    found = {(s2, n): relative_shifts(s2, n) for s2 in (1.0, 0.25, 0.01) for n in (10, 20, 40, 80)}
     rows = [
         f"variance {s2:g}: " + ", ".join(f"{found[s2, n][0]:.3f} / {found[s2, n][1]:.3f}" for n in (10, 20, 40, 80))
         for s2 in (1.0, 0.25, 0.01)
@@ -76,8 +76,8 @@ def fixed_point(setting: Setting) -> Iterator[Claim]:
     )
 
 
-def shifts(variance: float, steps: int) -> tuple[float, float]:
-    """Return the shift of the mean over the wanted one: in the chain, whose last step has no noise, and by the flow."""
+def relative_shifts(variance: float, steps: int) -> tuple[float, float]:
+    """Return the relative shift of the mean, in the chain and by the flow."""
     times, solver = linear_grid(steps), MemorylessEuler()
     linears = [solver.linear_step(t, s) for t, s in itertools.pairwise(times)]
     factors = [step.on_state + step.on_velocity * rate(variance, t) for step, t in zip(linears, times, strict=False)]
@@ -92,7 +92,7 @@ def shifts(variance: float, steps: int) -> tuple[float, float]:
 
 
 def _by_flow(variance: float, times: Sequence[float], change: Sequence[float], steps: int = 4000) -> float:
-    """Return where the flow leads the mean 0, with a change of velocity that is straight between its times."""
+    """Return the end of mean 0 under the flow, with a piecewise linear change of velocity."""
     mean, h = 0.0, 1 / steps
     added = np.interp(np.arange(2 * steps + 1) * (h / 2), times, [*change, 0.0])
     for k in range(steps):
@@ -102,17 +102,17 @@ def _by_flow(variance: float, times: Sequence[float], change: Sequence[float], s
 
 
 def modes(setting: Setting) -> Iterator[Claim]:
-    """Two modes of variance 1/4 at -2 and 2, tilted by x / 2: optimal control solved on a grid."""
+    """Return the claim about two modes tilted by x / 2, with optimal control on a grid."""
     rows, away = [], []
     noises = {f"{g:g}": _constant(g) for g in NOISES} | {"memoryless": lambda t: math.sqrt(2 * (1 - t) / (t + 0.005))}
     for name, noise in noises.items():
-        right, mean, variance = controlled(noise, setting.cells, setting.fine)
-        rows.append(f"{name}: {right:.4f}, {mean:.4f}, {variance:.4f}")
-        away.append(abs(right - RIGHT))
+        accuracy, mean, variance = optimal_control(noise, setting.grid_cells, setting.fine_steps)
+        rows.append(f"{name}: {accuracy:.4f}, {mean:.4f}, {variance:.4f}")
+        away.append(abs(accuracy - RIGHT_WEIGHT))
     yield Claim(
         "With modes apart, noise that remembers the start hardly moves mass between them (section 4.3): two modes"
         " tilted by x / 2",
-        f"share of the right one {RIGHT:.4f}, mean 1.6482, variance 1.9299",
+        f"share of the right one {RIGHT_WEIGHT:.4f}, mean 1.6482, variance 1.9299",
         f"of the optimal control on a grid, by noise, {'; '.join(rows)}",
         EXACT,
         verdict(away[-1] <= 2e-3 and min(away[:3]) > 0.1),
@@ -120,9 +120,9 @@ def modes(setting: Setting) -> Iterator[Claim]:
 
 
 def hidden(setting: Setting) -> Iterator[Claim]:
-    """Between modes a step with another mean cannot make all of a tilt: how much, for a weak reward."""
+    """Return the claim about the tilt that mean shifts reach between modes, for a weak reward."""
     counts = (10, 20, 40, 80)
-    found = [response(n, setting.cells) for n in counts]
+    found = [response(n, setting.grid_cells) for n in counts]
     missing = [1 - share for share in found]
     yield Claim(
         "Where modes are apart, steps whose mean alone is moved make less than the whole tilt, and the rest vanishes"
@@ -135,10 +135,10 @@ def hidden(setting: Setting) -> Iterator[Claim]:
 
 
 def response(steps: int, cells: int) -> float:
-    """Return what the optimal mean of each step does to E x for a weak reward x, over what the tilt does, Var x.
+    """Return the gain in E x of optimal mean shifts for a weak reward x, relative to the full tilt, Var x.
 
-    With f(x) the mean of the end from a state, a step of variance q that is tilted gains Var f; moving its mean makes
-    q times the squared mean slope of f, the first term of Hermite's series of the same.
+    With f(x) = E[X_1 | x], tilting a step of variance q gains Var f; shifting its mean gains q (E f')^2, the first
+    term of the Hermite expansion of Var f.
     """
     x = np.linspace(-6, 6, cells)
     dx = x[1] - x[0]
@@ -161,16 +161,16 @@ def response(steps: int, cells: int) -> float:
     return moved / whole
 
 
-RIGHT = 1 / (1 + math.exp(-2))
-"""Share of the right mode after tilting."""
+RIGHT_WEIGHT = 1 / (1 + math.exp(-2))
+"""Tilted weight of the right mode."""
 
 
 def _constant(g: float) -> Callable[[float], float]:
     return lambda t: g
 
 
-def controlled(noise: Callable[[float], float], cells: int, steps: int) -> tuple[float, float, float]:
-    """Return the mass right of 0, mean and variance of the end under optimal control of one noise.
+def optimal_control(noise: Callable[[float], float], cells: int, steps: int) -> tuple[float, float, float]:
+    """Return the mass right of 0, mean and variance of the end under optimal control with a given noise.
 
     The control is a change of measure by h(x, t) = E[exp(r(X_1)) | X_t = x], so that one implicit generator on the
     grid, followed backwards for h and forwards for h times its transpose, is exact but for the grid.
@@ -188,23 +188,23 @@ def controlled(noise: Callable[[float], float], cells: int, steps: int) -> tuple
         p = later * np.asarray(solve_banded((1, 1), _transposed(band), p / now))
     p /= p.sum()
     mean = (p * x).sum()
-    right = p[x > 0].sum() + p[x == 0].sum() / 2
-    return float(right), float(mean), float((p * (x - mean) ** 2).sum())
+    accuracy = p[x > 0].sum() + p[x == 0].sum() / 2
+    return float(accuracy), float(mean), float((p * (x - mean) ** 2).sum())
 
 
 def _implicit(x: NDArray, t: float, noise: float, dt: float) -> NDArray:
-    """Return 1 - dt times the generator at the cells, as bands; nothing leaves the grid."""
+    """Return 1 - dt times the generator on the grid, as bands, with reflecting ends."""
     dx = x[1] - x[0]
     drift = _velocity(x, t) + noise**2 / 2 * _score(x, t)
     # Exponential fitting keeps all rates positive where the drift outweighs the noise within a cell.
     pull = np.clip(2 * drift * dx / noise**2, -500, 500)
     pull[np.abs(pull) < 1e-8] = 1e-8
     left = noise**2 / (2 * dx**2) * pull / np.expm1(pull)
-    right = left + drift / dx
-    left[0] = right[-1] = 0.0
+    accuracy = left + drift / dx
+    left[0] = accuracy[-1] = 0.0
     bands = np.zeros((3, len(x)))
-    bands[0, 1:], bands[2, :-1] = -dt * right[:-1], -dt * left[1:]
-    bands[1] = 1 + dt * (left + right)
+    bands[0, 1:], bands[2, :-1] = -dt * accuracy[:-1], -dt * left[1:]
+    bands[1] = 1 + dt * (left + accuracy)
     return bands
 
 
@@ -215,7 +215,7 @@ def _transposed(bands: NDArray) -> NDArray:
 
 
 def _shares(x: NDArray, t: float, data: float) -> tuple[NDArray, float]:
-    """Return the mean place of the mode that a state belongs to, and the variance of each; `data` is that at t = 1."""
+    """Return the posterior mean of the mode centre, and the variance of a mode; `data` is the variance at t = 1."""
     variance = t**2 * data + (1 - t) ** 2
     return 2 * t * np.tanh(2 * t * x / variance), variance
 
@@ -226,6 +226,6 @@ def _score(x: NDArray, t: float, data: float = 0.25) -> NDArray:
 
 
 def _velocity(x: NDArray, t: float, data: float = 0.25) -> NDArray:
-    """Return the flow of the two modes: each moves its centre, and widens or narrows around it."""
+    """Return the velocity of the two modes."""
     centre, variance = _shares(x, t, data)
     return centre / t + (t * data - (1 - t)) / variance * (x - centre)

@@ -39,12 +39,12 @@ BEYOND = (
         "needs GPUs, a text-to-music model and its judges",
     ),
 )
-"""What no laptop can test."""
+"""Claims that need more than a laptop."""
 
 
 def d_flow(quick: bool, data: pathlib.Path | None, only: str = "") -> Iterator[Claim]:
-    """Test the paper's claims one after the other, or only those of tests with `only` in their name."""
-    setting = Setting(seeds=(0, 1, 2), base=2500, search=40, pictures=48, drawn=10_000, data=data)
+    """Return the tested claims; `only` selects tests by part of their name."""
+    setting = Setting(seeds=(0, 1, 2), base_steps=2500, search_steps=40, num_test=48, num_samples=10_000, data=data)
     if quick:
-        setting = replace(setting, seeds=(0,), base=400, search=15, pictures=12, drawn=400)
+        setting = replace(setting, seeds=(0,), base_steps=400, search_steps=15, num_test=12, num_samples=400)
     return tested(TESTS, setting, only, BEYOND)

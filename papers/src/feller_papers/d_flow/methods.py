@@ -1,4 +1,4 @@
-"""Every way of restoring the same digits, with the same network, and what is measured of it."""
+"""All restoration methods on the same digits and network, and their metrics."""
 
 import functools
 import statistics
@@ -17,136 +17,136 @@ from feller.control.inverse.inverse_problem import InverseSolver, Measurement, w
 from feller.control.inverse.red_diff import REDDiff
 from feller.control.optimize.lbfgs import LBFGS
 from feller.core.rng import Rng
-from feller_papers.d_flow.pictures import SHAPE, Task, Unseen, learned, moments, unseen
+from feller_papers.d_flow.pictures import SHAPE, DigitSet, Task, moments, test_digits, train_prior
 from feller_papers.d_flow.setting import Setting
 from feller_papers.pictures import digits
 
-MANY = 4
-"""Restorations from as many starts, whose mean is taken."""
-PIGDM, DISTANCE = (1.0, 2.0, 3.0, 4.5, 6.0), (10.0, 20.0, 40.0, 60.0, 80.0)
-"""Scales to choose from."""
-CHOSEN = 2
-"""Starts of each picture that a scale is chosen by."""
+NUM_STARTS = 4
+"""Number of restorations, from different source samples, in a mean."""
+PIGDM_SCALES, DPS_SCALES = (1.0, 2.0, 3.0, 4.5, 6.0), (10.0, 20.0, 40.0, 60.0, 80.0)
+"""Grids of guidance scales."""
+TUNING_STARTS = 2
+"""Source samples per image in the tuning of a scale."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a way gives for one task and seed, means over pictures."""
+    """Metrics of a method for one task and seed, means over images."""
 
-    decibels: float
-    """Peak signal-to-noise ratio, for a range of 2."""
+    psnr: float
+    """PSNR in dB, for a data range of 2."""
     accuracy: float
-    """Share that the judge sees as the digit that was there."""
+    """Fraction that the judge classifies as the true digit."""
     residual: float
-    """Mean square, in squared units of [-1, 1]."""
-    size: float | None
-    """Mean square of the numbers of the sources, where they were searched."""
+    """Mean squared residual of the measurement, for pixels in [-1, 1]."""
+    source_norm: float | None
+    """Mean square of the optimised source; None for methods without one."""
     seconds: float
-    """Of the processor, for all pictures."""
-    each: Float[Tensor, " n"]
-    """Ratio of each picture."""
+    """CPU-seconds for all images."""
+    psnr_per_image: Float[Tensor, " n"]
+    """PSNR of each image."""
 
 
-def decibels(x: Tensor, truth: Tensor) -> Float[Tensor, " n"]:
-    """Return the peak signal-to-noise ratio of each picture."""
+def psnr(x: Tensor, truth: Tensor) -> Float[Tensor, " n"]:
+    """Return the PSNR of each image in dB."""
     return 10 * torch.log10(4 / (x - truth).square().flatten(1).mean(1))
 
 
 @dataclass(frozen=True)
-class Bench:
-    """A task with one network, on some pictures."""
+class Experiment:
+    """A task, a network and images."""
 
     setting: Setting
     task: Task
     seed: int
-    pictures: Unseen
+    images: DigitSet
 
     @property
     def observation(self) -> Measurement:
-        """What is measured, with the noise of the seed."""
-        return self.task.observe(self.pictures.x, Rng(self.seed))
+        """Noisy measurement of the images."""
+        return self.task.observe(self.images.x, Rng(self.seed))
 
-    def restored(self, way: InverseSolver, starts: int) -> tuple[Row, Row]:
-        """Restore from some starts, the same ones for all ways; measure the first, and the mean of all."""
-        model, about, found, seconds = learned(self.setting.base, self.seed), self.observation, [], []
+    def restore(self, method: InverseSolver, starts: int) -> tuple[Row, Row]:
+        """Return the metrics of the first restoration and of the mean over source samples, shared by all methods."""
+        model, observation, results, seconds = train_prior(self.setting.base_steps, self.seed), self.observation, [], []
         for start in range(starts):
-            begun, draws = time.process_time(), Rng(self.seed).fold_in("start", start)
-            x_0 = draws.stream("source").normal(self.pictures.x.shape)
-            found.append(way.restore(model, about, x_0, draws))
-            seconds.append(time.process_time() - begun)
-        mean = torch.stack([one.state for one in found]).mean(0)
-        sizes = [one.source.square().mean().item() for one in found if one.source is not None]
-        first = self.row(found[0].state, seconds[0], sizes[0] if sizes else None)
-        return first, self.row(mean, sum(seconds), statistics.fmean(sizes) if sizes else None)
+            start_time, rng = time.process_time(), Rng(self.seed).fold_in("start", start)
+            x_0 = rng.stream("source").normal(self.images.x.shape)
+            results.append(method.restore(model, observation, x_0, rng))
+            seconds.append(time.process_time() - start_time)
+        mean = torch.stack([result.state for result in results]).mean(0)
+        source_norms = [result.source.square().mean().item() for result in results if result.source is not None]
+        first_metrics = self.measure(results[0].state, seconds[0], source_norms[0] if source_norms else None)
+        return first_metrics, self.measure(mean, sum(seconds), statistics.fmean(source_norms) if source_norms else None)
 
-    def row(self, state: Tensor, seconds: float, size: float | None = None) -> Row:
-        """Measure restored pictures."""
-        about, data, each = self.observation, self.pictures.data, decibels(state, self.pictures.x)
-        judge = digits(self.setting.base).judge
+    def measure(self, state: Tensor, seconds: float, source_norm: float | None = None) -> Row:
+        """Return the metrics of restored images."""
+        observation, data, psnr_per_image = self.observation, self.images.data, psnr(state, self.images.x)
+        judge = digits(self.setting.base_steps).judge
         return Row(
-            each.mean().item(),
-            judge.agrees(data.modality.decode(state), data.given["label"]),
-            about.residual_mse(state).mean().item(),
-            size,
+            psnr_per_image.mean().item(),
+            judge.accuracy(data.modality.decode(state), data.given["label"]),
+            observation.residual_mse(state).mean().item(),
+            source_norm,
             seconds,
-            each,
+            psnr_per_image,
         )
 
     def wiener(self) -> Row:
-        """Return what needs no network."""
-        begun = time.process_time()
-        state = wiener_estimate(self.observation, *moments(self.setting.base), SHAPE).float()
-        return self.row(state, time.process_time() - begun)
+        """Return the metrics of the Wiener filter."""
+        start_time = time.process_time()
+        state = wiener_estimate(self.observation, *moments(self.setting.base_steps), SHAPE).float()
+        return self.measure(state, time.process_time() - start_time)
 
-    def best(self, make: Callable[[float], GuidedSolver], scales: Sequence[float]) -> float:
-        """Return the scale with the highest ratio."""
-        return max(scales, key=lambda scale: self.restored(make(scale), CHOSEN)[1].decibels)
+    def tune_scale(self, make: Callable[[float], GuidedSolver], scales: Sequence[float]) -> float:
+        """Return the scale with the highest PSNR."""
+        return max(scales, key=lambda scale: self.restore(make(scale), TUNING_STARTS)[1].psnr)
 
 
 def pigdm(scale: float) -> GuidedSolver:
-    """Return guidance by the pseudo-inverse."""
+    """Return a PiGDM solver."""
     return GuidedSolver(PiGDM(scale))
 
 
 def dps(scale: float) -> GuidedSolver:
-    """Return guidance by the distance."""
+    """Return a DPS solver."""
     return GuidedSolver(DPS(scale))
 
 
-def search(setting: Setting, blend: float = 0.1, prior: SourcePrior = ChiPrior()) -> DFlow:  # noqa: B008 - frozen
-    """Return the search for sources, with the usual settings but for its length."""
-    return DFlow(blend=blend, minimizer=LBFGS(steps=setting.search), prior=prior)
+def d_flow_solver(setting: Setting, blend: float = 0.1, prior: SourcePrior = ChiPrior()) -> DFlow:  # noqa: B008 - frozen
+    """Return a D-Flow solver with the number of steps of the setting."""
+    return DFlow(blend=blend, minimizer=LBFGS(steps=setting.search_steps), prior=prior)
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What every way gives for one task and seed."""
+    """Metrics of all methods for one task and seed."""
 
     rows: dict[str, Row]
     scales: dict[str, float]
-    """Of the guidance, chosen on other pictures."""
+    """Guidance scales, tuned on other images."""
 
 
 @functools.cache
 def table(setting: Setting, task: Task, seed: int) -> Table:
-    """Restore the same digits in every way."""
-    judged, others = (Bench(setting, task, seed, part) for part in unseen(setting.pictures))
-    scales = {"PiGDM": others.best(pigdm, PIGDM), "DPS": others.best(dps, DISTANCE)}
-    d_flow, d_flows = judged.restored(search(setting), MANY)
-    plain, plains = judged.restored(pigdm(1.0), MANY)
-    tuned, tuneds = judged.restored(pigdm(scales["PiGDM"]), MANY)
+    """Return the metrics of all methods."""
+    test, tuning = (Experiment(setting, task, seed, part) for part in test_digits(setting.num_test))
+    scales = {"PiGDM": tuning.tune_scale(pigdm, PIGDM_SCALES), "DPS": tuning.tune_scale(dps, DPS_SCALES)}
+    first_d_flow, mean_d_flow = test.restore(d_flow_solver(setting), NUM_STARTS)
+    first_pigdm, mean_pigdm = test.restore(pigdm(1.0), NUM_STARTS)
+    first_tuned, mean_tuned = test.restore(pigdm(scales["PiGDM"]), NUM_STARTS)
     rows = {
-        "Wiener": judged.wiener(),
-        "PiGDM": plain,
-        "PiGDM tuned": tuned,
-        "DPS tuned": judged.restored(dps(scales["DPS"]), 1)[0],
-        "OT-ODE": judged.restored(GuidedSolver(PiGDM(), start=0.2), 1)[0],
-        "RED-Diff": judged.restored(REDDiff(), 1)[0],
-        "D-Flow": d_flow,
-        "D-Flow, random start": judged.restored(search(setting, 0.0), 1)[0],
-        "D-Flow, density": judged.restored(search(setting, prior=GaussianPrior()), 1)[0],
-        "mean of 4 D-Flow": d_flows,
-        "mean of 4 PiGDM": plains,
-        "mean of 4 PiGDM tuned": tuneds,
+        "Wiener": test.wiener(),
+        "PiGDM": first_pigdm,
+        "PiGDM tuned": first_tuned,
+        "DPS tuned": test.restore(dps(scales["DPS"]), 1)[0],
+        "OT-ODE": test.restore(GuidedSolver(PiGDM(), start=0.2), 1)[0],
+        "RED-Diff": test.restore(REDDiff(), 1)[0],
+        "D-Flow": first_d_flow,
+        "D-Flow, random start": test.restore(d_flow_solver(setting, 0.0), 1)[0],
+        "D-Flow, density": test.restore(d_flow_solver(setting, prior=GaussianPrior()), 1)[0],
+        "mean of 4 D-Flow": mean_d_flow,
+        "mean of 4 PiGDM": mean_pigdm,
+        "mean of 4 PiGDM tuned": mean_tuned,
     }
     return Table(rows, scales)

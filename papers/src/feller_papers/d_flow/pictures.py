@@ -1,4 +1,4 @@
-"""What the claims about pictures are tested with: a network for 8 x 8 digits, and four problems with unseen ones."""
+"""Inverse problems on 8 x 8 digits: a flow as prior, and four tasks on test digits."""
 
 import functools
 from dataclasses import dataclass, replace
@@ -25,55 +25,55 @@ TRAINING = TrainConfig(batch_size=256, lr=4e-3, lr_decay_fraction=1.0, ema_decay
 SHAPE = (1, 8, 8)
 
 
-def _centre() -> Tensor:
-    hole = torch.zeros(SHAPE, dtype=torch.bool)
-    hole[:, 2:6, 2:6] = True
-    return hole
+def _centre_mask() -> Tensor:
+    mask = torch.zeros(SHAPE, dtype=torch.bool)
+    mask[:, 2:6, 2:6] = True
+    return mask
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is measured of pictures whose levels lie in [-1, 1]."""
+    """Linear inverse problem for images in [-1, 1]."""
 
     name: str
     operator: LinearOperator
     noise: float
-    """Standard deviation."""
+    """Standard deviation of the noise."""
 
-    def observe(self, x: Float[Tensor, "n 1 8 8"], draws: Rng) -> Measurement:
-        """Measure pictures; the noise of a hole is none."""
+    def observe(self, x: Float[Tensor, "n 1 8 8"], rng: Rng) -> Measurement:
+        """Return noisy measurements of images; masked pixels get no noise."""
         clean = self.operator(x)
-        noise = self.noise * draws.fold_in(self.name).stream("noise").normal(clean.shape)
-        seen = self.operator(noise) if isinstance(self.operator, Inpaint) else noise
-        return Measurement(self.operator, clean + seen, self.noise)
+        noise = self.noise * rng.fold_in(self.name).stream("noise").normal(clean.shape)
+        noisy = self.operator(noise) if isinstance(self.operator, Inpaint) else noise
+        return Measurement(self.operator, clean + noisy, self.noise)
 
 
 TASKS = tuple(
-    Task(f"{what}, noise {noise:g}", operator, noise)
-    for what, operator in (("centre of 4 x 4 filled", Inpaint(_centre())), ("twice as many pixels", Downsample(2)))
+    Task(f"{task}, noise {noise:g}", operator, noise)
+    for task, operator in (("centre of 4 x 4 filled", Inpaint(_centre_mask())), ("twice as many pixels", Downsample(2)))
     for noise in (0.0, 0.1)
 )
 
 
 @dataclass(frozen=True, eq=False)
-class Unseen:
-    """Digits that no network learned from."""
+class DigitSet:
+    """Test digits."""
 
     x: Float[Tensor, "n 1 8 8"]
     data: Dataset
 
 
-def unseen(count: int) -> tuple[Unseen, Unseen]:
-    """Return as many digits to be restored, the last ones of the test part, and as many to choose settings by."""
+def test_digits(count: int) -> tuple[DigitSet, DigitSet]:
+    """Return the last test digits, for evaluation, and the first ones, for tuning."""
     test = read("example:digits/test")
-    judged = test.subset(torch.arange(len(test) - count, len(test)))
-    others = test.subset(torch.arange(count))
-    return Unseen(judged.modality.encode(judged.values), judged), Unseen(others.modality.encode(others.values), others)
+    last = test.subset(torch.arange(len(test) - count, len(test)))
+    first = test.subset(torch.arange(count))
+    return DigitSet(last.modality.encode(last.values), last), DigitSet(first.modality.encode(first.values), first)
 
 
 @functools.cache
-def learned(steps: int, seed: int) -> PriorModel:
-    """Return what a network learned of digits, without their labels."""
+def train_prior(steps: int, seed: int) -> PriorModel:
+    """Return an unconditional flow of digits."""
     data = digits(steps).data
     data = Dataset(data.values, {}, Images(8, 8, 1, levels=LEVELS))
     recipe = replace(images(data, "small"), architecture=MLP(width=256, depth=3), train=TRAINING)
@@ -84,7 +84,7 @@ def learned(steps: int, seed: int) -> PriorModel:
 
 @functools.cache
 def moments(steps: int) -> tuple[Float64[Tensor, " 64"], Float64[Tensor, "64 64"]]:
-    """Return mean and covariance of the digits that networks learn from."""
+    """Return mean and covariance of the training digits."""
     data = digits(steps).data
     x = data.modality.encode(data.values).flatten(1).double()
     return x.mean(0), torch.cov(x.T)

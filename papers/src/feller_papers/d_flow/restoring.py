@@ -1,4 +1,4 @@
-"""Claims about restored digits: inverse problems, by the same network in every way."""
+"""Claims about inverse problems on digits, all methods with the same network."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,66 +8,68 @@ from feller_papers.d_flow.methods import Row, table
 from feller_papers.d_flow.pictures import TASKS, Task
 from feller_papers.d_flow.setting import Setting
 
-MEAN, ONE = "mean of 4 D-Flow", "D-Flow"
+MEAN, SINGLE = "mean of 4 D-Flow", "D-Flow"
 
 
-def rows(setting: Setting, task: Task, name: str) -> list[Row]:
-    """Return what a way gives for each seed."""
+def metrics_per_seed(setting: Setting, task: Task, name: str) -> list[Row]:
+    """Return the metrics of a method for each seed."""
     return [table(setting, task, seed).rows[name] for seed in setting.seeds]
 
 
-def gaps(setting: Setting, task: Task, one: str, other: str) -> list[float]:
-    """Return by how many decibels a way is better than another, for each seed."""
-    pairs = zip(rows(setting, task, one), rows(setting, task, other), strict=True)
-    return [a.decibels - b.decibels for a, b in pairs]
+def psnr_gains(setting: Setting, task: Task, method: str, baseline: str) -> list[float]:
+    """Return the PSNR gain of one method over another in dB, for each seed."""
+    pairs = zip(metrics_per_seed(setting, task, method), metrics_per_seed(setting, task, baseline), strict=True)
+    return [a.psnr - b.psnr for a, b in pairs]
 
 
-def cell(found: Sequence[Row]) -> str:
-    """Return means over seeds for people."""
-    figures = [f"{statistics.fmean(row.decibels for row in found):.2f}"]
-    figures.append(f"{statistics.fmean(row.accuracy for row in found):.2f}")
-    figures.append(f"{statistics.fmean(row.residual for row in found):.1e}")
-    if found[0].size is not None:
-        figures.append(f"{statistics.fmean(row.size or 0.0 for row in found):.2f}")
-    return f"{', '.join(figures)} in {statistics.fmean(row.seconds for row in found):.1f} s"
+def format_cell(rows: Sequence[Row]) -> str:
+    """Return the formatted means over seeds."""
+    parts = [f"{statistics.fmean(row.psnr for row in rows):.2f}"]
+    parts.append(f"{statistics.fmean(row.accuracy for row in rows):.2f}")
+    parts.append(f"{statistics.fmean(row.residual for row in rows):.1e}")
+    if rows[0].source_norm is not None:
+        parts.append(f"{statistics.fmean(row.source_norm or 0.0 for row in rows):.2f}")
+    return f"{', '.join(parts)} in {statistics.fmean(row.seconds for row in rows):.1f} s"
 
 
-def written(setting: Setting, task: Task) -> str:
-    """Return the table of a task in words."""
+def format_table(setting: Setting, task: Task) -> str:
+    """Return the formatted table of a task."""
     tables = [table(setting, task, seed) for seed in setting.seeds]
-    cells = [f"{name} {cell([one.rows[name] for one in tables])}" for name in tables[0].rows]
-    scales = [f"{name} {', '.join(f'{one.scales[name]:g}' for one in tables)}" for name in tables[0].scales]
+    cells = [f"{name} {format_cell([seed_table.rows[name] for seed_table in tables])}" for name in tables[0].rows]
+    scales = [
+        f"{name} {', '.join(f'{seed_table.scales[name]:g}' for seed_table in tables)}" for name in tables[0].scales
+    ]
     return f"{'; '.join(cells)}; scales chosen {' and '.join(scales)}"
 
 
 def means_beat_wiener(setting: Setting) -> list[Claim]:
-    """The mean of four restorations against what needs no network; one claim for each task, with all figures."""
-    found = []
+    """Return claims about the mean of four restorations against the Wiener filter, one per task."""
+    claims = []
     for task in TASKS:
-        gap = gaps(setting, task, MEAN, "Wiener")
-        found.append(
+        gains = psnr_gains(setting, task, MEAN, "Wiener")
+        claims.append(
             Claim(
                 f"Digits, {task.name}: the mean of four restorations is better than the Wiener filter",
                 "not in the paper; here by 0.5 dB of PSNR",
-                f"by {mean_of(gap, 3)} dB on {setting.pictures} unseen digits. PSNR in dB, accuracy by the judge,"
-                f" residual, mean square of the source: {written(setting, task)}",
-                f"{spread_of(gap)}, dB",
-                verdict(min(gap) >= 0.5),
+                f"by {mean_of(gains, 3)} dB on {setting.num_test} unseen digits. PSNR in dB, accuracy by the judge,"
+                f" residual, mean square of the source: {format_table(setting, task)}",
+                f"{spread_of(gains)}, dB",
+                verdict(min(gains) >= 0.5),
             )
         )
-    return found
+    return claims
 
 
-def over_tasks(setting: Setting, one: str, other: str) -> tuple[list[float], str]:
-    """Return by how much one method is better than another, the mean over all tasks of each seed, and each task's."""
-    each = {task.name: gaps(setting, task, one, other) for task in TASKS}
-    means = [statistics.fmean(gap) for gap in zip(*each.values(), strict=True)]
-    return means, "; ".join(f"{name} {mean_of(gap, 3)}" for name, gap in each.items())
+def mean_gains(setting: Setting, method: str, baseline: str) -> tuple[list[float], str]:
+    """Return the PSNR gain of one method over another: the mean over tasks for each seed, and per task as text."""
+    psnr_per_image = {task.name: psnr_gains(setting, task, method, baseline) for task in TASKS}
+    means = [statistics.fmean(gains) for gains in zip(*psnr_per_image.values(), strict=True)]
+    return means, "; ".join(f"{name} {mean_of(gains, 3)}" for name, gains in psnr_per_image.items())
 
 
 def better_than_guidance(setting: Setting) -> list[Claim]:
-    """One restoration against guidance as it is derived, over all tasks."""
-    means, cells = over_tasks(setting, ONE, "PiGDM")
+    """Return the claim about D-Flow against PiGDM at scale 1."""
+    means, cells = mean_gains(setting, SINGLE, "PiGDM")
     return [
         Claim(
             "D-Flow restores better than guidance by the pseudo-inverse (scale 1), with the same network: digits",
@@ -80,26 +82,26 @@ def better_than_guidance(setting: Setting) -> list[Claim]:
 
 
 def tuned_guidance(setting: Setting) -> list[Claim]:
-    """One restoration against guidance whose scale was chosen on other pictures, over all tasks."""
-    means, cells = over_tasks(setting, "DPS tuned", ONE)
-    pairs = [(rows(setting, task, "DPS tuned"), rows(setting, task, ONE)) for task in TASKS]
-    share = sum(row.seconds for guided, _ in pairs for row in guided) / sum(
-        row.seconds for _, searched in pairs for row in searched
+    """Return the claim about guidance with a tuned scale against D-Flow."""
+    means, cells = mean_gains(setting, "DPS tuned", SINGLE)
+    pairs = [(metrics_per_seed(setting, task, "DPS tuned"), metrics_per_seed(setting, task, SINGLE)) for task in TASKS]
+    time_ratio = sum(row.seconds for guided_rows, _ in pairs for row in guided_rows) / sum(
+        row.seconds for _, d_flow_rows in pairs for row in d_flow_rows
     )
     return [
         Claim(
             "Guidance whose scale is chosen on other pictures beats one D-Flow restoration, in less time: digits, DPS",
             "not in the paper; expected here",
-            f"by {mean_of(means, 3)} dB ({cells}), in {share:.1%} of the time",
+            f"by {mean_of(means, 3)} dB ({cells}), in {time_ratio:.1%} of the time",
             f"{spread_of(means)}, dB",
-            verdict(min(means) > 0 and share < 0.2),
+            verdict(min(means) > 0 and time_ratio < 0.2),
         )
     ]
 
 
 def means_of_both(setting: Setting) -> list[Claim]:
-    """Means of four against means of four with a chosen scale."""
-    means, cells = over_tasks(setting, MEAN, "mean of 4 PiGDM tuned")
+    """Return the claim about means of four restorations against tuned PiGDM."""
+    means, cells = mean_gains(setting, MEAN, "mean of 4 PiGDM tuned")
     return [
         Claim(
             "The mean of four D-Flow restorations beats that of four of PiGDM whose scale is chosen: digits",
@@ -112,16 +114,18 @@ def means_of_both(setting: Setting) -> list[Claim]:
 
 
 def discrepancy(setting: Setting) -> list[Claim]:
-    """Where the search stops for noisy measurements."""
+    """Return the claim about the residual of noisy measurements."""
     noisy = [task for task in TASKS if task.noise]
-    shares = {task.name: [row.residual / task.noise**2 for row in rows(setting, task, ONE)] for task in noisy}
-    every = [share for found in shares.values() for share in found]
+    residual_ratios = {
+        task.name: [row.residual / task.noise**2 for row in metrics_per_seed(setting, task, SINGLE)] for task in noisy
+    }
+    all_ratios = [ratio for ratios in residual_ratios.values() for ratio in ratios]
     return [
         Claim(
             "A search that stops where the noise explains the rest does not fit the noise: digits, noise 0.1",
             "not in the paper; here a residual of 0.5 to 1 times the variance of the noise",
-            "; ".join(f"{name} {mean_of(found, 3)}" for name, found in shares.items()),
-            f"{seeds_of(setting.seeds)}, both tasks, {min(every):.3g} to {max(every):.3g}",
-            verdict(min(every) >= 0.5 and max(every) <= 1),
+            "; ".join(f"{name} {mean_of(ratios, 3)}" for name, ratios in residual_ratios.items()),
+            f"{seeds_of(setting.seeds)}, both tasks, {min(all_ratios):.3g} to {max(all_ratios):.3g}",
+            verdict(min(all_ratios) >= 0.5 and max(all_ratios) <= 1),
         )
     ]

@@ -1,4 +1,4 @@
-"""How much is spent on the claims about sources that are searched."""
+"""Budgets of the claims about source optimisation."""
 
 import pathlib
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is spent on the claims."""
+    """Budgets of all claims."""
 
     seeds: tuple[int, ...]
-    base: int
+    base_steps: int
     """Training steps of the network for 8 x 8 digits."""
-    search: int
-    """Steps of a search, at most."""
-    pictures: int
-    """Unseen digits that are restored, or molecules that are aimed at; as many other digits choose scales."""
-    drawn: int
-    """Searches whose ends are compared with a posterior."""
+    search_steps: int
+    """Maximum number of optimisation steps of a source."""
+    num_test: int
+    """Test digits that are restored, or target molecules; as many other digits tune guidance scales."""
+    num_samples: int
+    """Number of optimised samples that are compared with a posterior."""
     data: pathlib.Path | None = None
-    """Folder with the larger data sets, of those that are not in the package."""
+    """Folder with the larger data sets, which are not in the package."""

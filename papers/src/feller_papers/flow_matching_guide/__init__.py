@@ -30,10 +30,10 @@ BEYOND = (
     untestable("CIFAR-10 without labels: FID of the U-Net after 1,800 epochs", "2.07", "needs 8 GPUs and CIFAR-10"),
     untestable("ImageNet 64 x 64 (blurred), class-conditional: FID", "1.64", "needs 64 GPUs and ImageNet"),
 )
-"""What no laptop can test."""
+"""Claims that need more than a laptop."""
 
 
 def flow_matching_guide(quick: bool, data: pathlib.Path | None, only: str = "") -> Iterator[Claim]:
-    """Test the guide's claims one after the other, or only those of tests with `only` in their name."""
+    """Return the tested claims; `only` selects tests by part of their name."""
     setting = Setting((0,), 1500, data) if quick else Setting((0, 1, 2), 4000, data)
     return tested(TESTS, setting, only, BEYOND)

@@ -1,4 +1,4 @@
-"""What the theorems say about fields, with exact ones: no training."""
+"""Claims of the theorems about fields, with exact fields."""
 
 import torch
 from torch import Tensor
@@ -12,19 +12,19 @@ from feller.paths.schedules import Cosine, Linear, LinearVP, Polynomial
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import DormandPrince, Euler, Midpoint, simulate
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
-from feller_papers.flow_matching_guide.setting import Exact, Setting, few_points
+from feller_papers.flow_matching_guide.setting import ExactField, Setting, few_points
 
 
 def same_gradient(setting: Setting) -> list[Claim]:
-    """Theorem 4, with the exact marginal field of 32 points and a linear model."""
+    """Return the claim of theorem 4, with the exact field of 32 points and a linear model."""
     data, n = few_points(), 400_000
-    exact, path, gaps, errors = Exact(data, Linear(), VelocityPrediction()), Affine(), [], []
+    exact, path, differences, errors = ExactField(data, Linear(), VelocityPrediction()), Affine(), [], []
     for seed in setting.seeds:
-        draws = Rng(seed).fold_in("gradient")
-        x_1 = data[draws.stream("data").randint(len(data), (n,))]
+        rng = Rng(seed).fold_in("gradient")
+        x_1 = data[rng.stream("data").randint(len(data), (n,))]
         x_0, t = (
-            draws.stream("source").normal((n, 2), torch.float64),
-            draws.stream("time").uniform((n,), torch.float64) * 0.9,
+            rng.stream("source").normal((n, 2), torch.float64),
+            rng.stream("time").uniform((n,), torch.float64) * 0.9,
         )
         x_t = path.sample(x_0, x_1, t)
         inputs = torch.cat([x_t, t[:, None], torch.ones(n, 1, dtype=torch.float64)], 1)
@@ -33,46 +33,47 @@ def same_gradient(setting: Setting) -> list[Claim]:
             -2 * inputs[:, :, None] * target[:, None, :]
             for target in (path.target(x_t, x_0, x_1, t), exact(x_t, t, {}))
         )
-        size, difference = marginal.mean(0).norm(), conditional - marginal
-        gaps.append((difference.mean(0).norm() / size).item())
-        errors.append((difference.var(0).sum().div(n).sqrt() / size).item())
+        gradient_norm, difference = marginal.mean(0).norm(), conditional - marginal
+        differences.append((difference.mean(0).norm() / gradient_norm).item())
+        errors.append((difference.var(0).sum().div(n).sqrt() / gradient_norm).item())
     return [
         Claim(
             "The conditional loss has the gradient of the marginal loss (theorem 4)",
             "equal",
-            f"relative difference {mean_of(gaps, 2)} from {n:,} draws; its standard error is {mean_of(errors, 2)}",
-            spread_of(gaps),
-            verdict(all(gap < 3 * error for gap, error in zip(gaps, errors, strict=True))),
+            f"relative difference {mean_of(differences, 2)} from {n:,} draws; its standard error is"
+            f" {mean_of(errors, 2)}",
+            spread_of(differences),
+            verdict(all(gap < 3 * error for gap, error in zip(differences, errors, strict=True))),
         )
     ]
 
 
 def same_field(setting: Setting) -> list[Claim]:
-    """Section 4.8.1: velocity, data, source and score heads drive the same flow."""
-    data, gaps = few_points(), []
+    """Return the claim of section 4.8.1 about prediction types."""
+    data, differences = few_points(), []
     for seed in setting.seeds:
         x_0 = Rng(seed).stream("source").normal((256, 2), torch.float64)
         ends = []
-        for kind in (VelocityPrediction(), DataPrediction(), NoisePrediction(), ScorePrediction()):
-            path = Affine(prediction=kind)
-            process = path.process(Exact(data, Linear(), kind), {})
+        for prediction in (VelocityPrediction(), DataPrediction(), NoisePrediction(), ScorePrediction()):
+            path = Affine(prediction=prediction)
+            process = path.process(ExactField(data, Linear(), prediction), {})
             solver = Midpoint()
             ends.append(simulate(process, x_0, linear_grid(200, 1e-3, 0.99), solver, Rng(0)))
-        gaps.append(max((end - ends[0]).abs().max().item() for end in ends[1:]))
+        differences.append(max((end - ends[0]).abs().max().item() for end in ends[1:]))
     return [
         Claim(
             "Velocity, data, source and score predictions give the same trajectories (table 1)",
             "equal",
-            f"largest difference {mean_of(gaps, 2)} in the state after 200 midpoint steps, float64",
-            spread_of(gaps),
-            verdict(max(gaps) < 1e-8),
+            f"largest difference {mean_of(differences, 2)} in the state after 200 midpoint steps, float64",
+            spread_of(differences),
+            verdict(max(differences) < 1e-8),
         )
     ]
 
 
 def same_end(setting: Setting) -> list[Claim]:
-    """Equation 4.68: schedules with the same ends lead a source point to the same datum."""
-    data, gaps = few_points(), []
+    """Return the claim of equation 4.68 about schedules."""
+    data, differences = few_points(), []
     for seed in setting.seeds:
         x_0 = Rng(seed).stream("source").normal((256, 2), torch.float64)
         ends = []
@@ -80,25 +81,25 @@ def same_end(setting: Setting) -> list[Claim]:
             path = Affine(schedule)
             # Stop at one signal-to-noise ratio, not at one time: there the flows differ by a scale alone.
             snr = torch.tensor([2000.0], dtype=torch.float64)
-            stop = schedule.t_from_snr(snr)
-            process = path.process(Exact(data, schedule, VelocityPrediction()), {})
+            end_time = schedule.t_from_snr(snr)
+            process = path.process(ExactField(data, schedule, VelocityPrediction()), {})
             with torch.no_grad():
-                end = simulate(process, x_0, [0.0, stop.item()], DormandPrince(rtol=1e-9, atol=1e-9), Rng(0))
-            ends.append(end / torch.as_tensor(schedule(stop).alpha))
-        gaps.append(max((end - ends[0]).abs().max().item() for end in ends[1:]))
+                end = simulate(process, x_0, [0.0, end_time.item()], DormandPrince(rtol=1e-9, atol=1e-9), Rng(0))
+            ends.append(end / torch.as_tensor(schedule(end_time).alpha))
+        differences.append(max((end - ends[0]).abs().max().item() for end in ends[1:]))
     return [
         Claim(
             "Linear, polynomial, cosine and variance-preserving schedules map a source point to the same datum (4.68)",
             "equal",
-            f"largest difference {mean_of(gaps, 2)} in the end point",
-            spread_of(gaps),
-            verdict(max(gaps) < 1e-4),
+            f"largest difference {mean_of(differences, 2)} in the end point",
+            spread_of(differences),
+            verdict(max(differences) < 1e-4),
         )
     ]
 
 
 def noise_keeps_marginals(setting: Setting) -> list[Claim]:
-    """Section 10.4: any noise level keeps the marginals. Data N(1, 0.25), exact field."""
+    """Return the claim of section 10.4 about noise levels, for data N(1, 0.25)."""
     worst = []
     n = 200_000
 

@@ -1,4 +1,4 @@
-"""What the guide says about manifolds, and small networks on real places and angles."""
+"""Claims about manifolds, and about small networks on earth events and torsion angles."""
 
 import math
 from collections.abc import Iterator
@@ -26,19 +26,18 @@ from feller_papers.setting import file_of, fit_recipe
 SPACES = (Sphere(2), Sphere(9), Torus((4,)), SO3(), Poincare(3), SPD(3), Simplex(4))
 PLACES = {"volcano": "volcano.csv", "fire": "fire.csv", "earthquake": "earthquake_85pct.csv"}
 LARGE, USUAL = 4000, 2000
-"""Places above which a set gets the wide network, and for how many of them the usual steps suffice: it has more to
-tell."""
+"""Size from which a data set gets the wide network, and the size for which the usual steps suffice."""
 WIDE, SLOW = 256, 0.9995
-"""Features of the wide network, and the decay of the average of its weights."""
+"""Width and EMA decay of the wide network."""
 
 
 def _ends(space: Manifold, seed: int) -> tuple[Tensor, Tensor]:
     x_0, x_1 = (space.project(space.sample_base(256, Rng(seed).stream(end)).double()) for end in ("x_0", "x_1"))
-    return x_0, space.exp(x_0, 0.9 * space.log(x_0, x_1))  # a little before where shortest lines may split
+    return x_0, space.exp(x_0, 0.9 * space.log(x_0, x_1))  # inside the cut locus
 
 
 def closed_form(setting: Setting) -> list[Claim]:
-    """Equation 5.17: the velocity of the geodesic path, against the difference of nearby states."""
+    """Return the claim of equation 5.17: the velocity of the geodesic path, by finite differences."""
     gaps, h, t = [], 1e-5, torch.linspace(0.05, 0.95, 256, dtype=torch.float64)
     for seed in setting.seeds:
         for space in SPACES:
@@ -61,7 +60,7 @@ def closed_form(setting: Setting) -> list[Claim]:
 
 
 def premetric(setting: Setting) -> list[Claim]:
-    """Equation 5.19: the rule of least length, with the geodesic distance, follows the geodesic."""
+    """Return the claim of equation 5.19: the premetric path with the geodesic distance is the geodesic."""
     gaps, t = [], torch.linspace(0.05, 0.95, 256, dtype=torch.float64)
     for seed in setting.seeds:
         for space in SPACES:
@@ -80,7 +79,7 @@ def premetric(setting: Setting) -> list[Claim]:
 
 
 def _published_split(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset, Dataset]:
-    """Split as published: 80, 10 and 10 percent, by torch's permutation of a seed."""
+    """Return the published split of 80, 10 and 10 percent, by torch's permutation of a seed."""
     n, tenth = len(dataset), len(dataset) // 10
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     train, validation, test = order.split([n - 2 * tenth, tenth, tenth])
@@ -88,9 +87,9 @@ def _published_split(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset, Dat
 
 
 def likelihoods(dataset: Dataset, setting: Setting) -> Iterator[tuple[float, float]]:
-    """Yield minus the mean log density of the test part: of a fitted network, and of what needs none.
+    """Yield the test NLL per point of a trained network and of a density baseline, for each seed.
 
-    On the sphere both have the same small share of the uniform law: a place far from all others costs neither much.
+    On the sphere both are mixed with the same small weight of the uniform law, so that outliers cost little.
     """
     for seed in setting.seeds:
         train, _, test = _published_split(dataset, seed)
@@ -104,7 +103,7 @@ def likelihoods(dataset: Dataset, setting: Setting) -> Iterator[tuple[float, flo
 
 
 def _sized(train: Dataset, steps: int) -> tuple[Recipe, Dataset, int]:
-    """Return a recipe and a number of steps that suit the size of a set of places."""
+    """Return recipe, data and number of steps for the size of a data set."""
     recipe = manifold(train, "small")
     if len(train) < LARGE or not isinstance(train.modality, Earth):
         return recipe, train, steps
@@ -125,7 +124,7 @@ def _against(name: str, dataset: Dataset, setting: Setting, rival: str, most: fl
 
 
 def earth(setting: Setting) -> Iterator[Claim]:
-    """Section 5, on catalogues of events on the earth, against kernels around the training points."""
+    """Return the claims of section 5 on earth events, against kernel density estimates."""
     for name, file in PLACES.items():
         place = file_of(setting.data, "manifolds", "earth", file)
         if name != "volcano" and place is None:
@@ -137,7 +136,7 @@ def earth(setting: Setting) -> Iterator[Claim]:
 
 
 def torsions(setting: Setting) -> Iterator[Claim]:
-    """Section 5, on torsion angles of side chains, against a mixture of 50 wrapped normal laws."""
+    """Return the claims of section 5 on side-chain torsions, against a mixture of 50 wrapped Gaussians."""
     for residue in ("trp", "lys"):
         place = file_of(setting.data, "manifolds", "torsions", f"top8000_{residue}.csv.gz")
         if place is None and residue == "lys":

@@ -1,4 +1,4 @@
-"""What a flow says about likelihoods: no training."""
+"""Claims about likelihoods of flows, without training."""
 
 import math
 
@@ -18,7 +18,7 @@ from feller_papers.flow_matching_guide.setting import Setting
 
 
 def change_of_variables(setting: Setting) -> list[Claim]:
-    """Equation 3.31, on the exact flow from N(0, 1) to N(1, 1/4)."""
+    """Return the claim of equation 3.31, for the exact flow from N(0, 1) to N(1, 1/4)."""
     truth, errors = -(0.7**2) * 2 - math.log(0.5 * math.sqrt(2 * math.pi)), []
     for schedule in (Linear(), Polynomial(2.0), Cosine()):
 
@@ -50,35 +50,35 @@ def change_of_variables(setting: Setting) -> list[Claim]:
 
 
 def hutchinson(setting: Setting) -> list[Claim]:
-    """Equation 3.33: one probe is unbiased. The field x -> A x with A = [[1, 2], [3, -4]]."""
+    """Return the claim of equation 3.33 for the field x -> A x, A = [[1, 2], [3, -4]]."""
     n, matrix = 200_000, torch.tensor([[1.0, 2.0], [3.0, -4.0]], dtype=torch.float64)
     claims = []
-    for name, law, variance in (("Rademacher", RademacherProbe(), 25.0), ("Gaussian", GaussianProbe(), 59.0)):
-        found = [_probe(matrix, law, n, seed) for seed in setting.seeds]
+    for name, probe, variance in (("Rademacher", RademacherProbe(), 25.0), ("Gaussian", GaussianProbe(), 59.0)):
+        found = [_trace_estimates(matrix, probe, n, seed) for seed in setting.seeds]
         means, variances = [x.mean().item() for x in found], [x.var().item() for x in found]
         error = 4 * math.sqrt(variance / n)
-        right = all(abs(mean + 3) < error for mean in means)
-        right &= all(abs(v / variance - 1) < 0.03 for v in variances)
+        holds = all(abs(mean + 3) < error for mean in means)
+        holds &= all(abs(v / variance - 1) < 0.03 for v in variances)
         claims.append(
             Claim(
                 f"One {name} probe estimates the divergence without bias (3.33)",
                 f"mean -3; variance {variance:g} from the formula",
                 f"mean {mean_of(means)}, variance {mean_of(variances)} of {n:,} probes",
                 spread_of(means) + " of the mean",
-                verdict(right),
+                verdict(holds),
             )
         )
     return claims
 
 
-def _probe(matrix: Tensor, law: ProbeDistribution, n: int, seed: int) -> Tensor:
+def _trace_estimates(matrix: Tensor, probe: ProbeDistribution, n: int, seed: int) -> Tensor:
     """Return n estimates of the trace of a matrix."""
-    x, estimate = torch.zeros(n, 2, dtype=torch.float64), Hutchinson(distribution=law)
+    x, estimate = torch.zeros(n, 2, dtype=torch.float64), Hutchinson(distribution=probe)
     return estimate(lambda x: x @ matrix.T, x, estimate.probes(x, Rng(seed).stream("probe")))[1]
 
 
 def integrates_to_one(setting: Setting) -> list[Claim]:
-    """Section 5.3: densities on the sphere, from a field that squeezes the uniform law together."""
+    """Return the claim of section 5.3 about densities on the sphere."""
     space, rows = Sphere(2), 64
     u, angle = torch.meshgrid(
         (torch.arange(rows, dtype=torch.float64) + 0.5) / rows * 2 - 1,
@@ -94,9 +94,9 @@ def integrates_to_one(setting: Setting) -> list[Claim]:
 
     totals = []
     for divergence in (ExactDivergence(), Hutchinson(16)):
-        kinds: Divergence = divergence
+        estimator: Divergence = divergence
         solver = DormandPrince(space=space, rtol=1e-7, atol=1e-7)
-        density = log_prob(field, x, [1.0, 0.0], solver, Rng(0), divergence=kinds)
+        density = log_prob(field, x, [1.0, 0.0], solver, Rng(0), divergence=estimator)
         totals.append(density.exp().mean().item() * 4 * math.pi)
     return [
         Claim(

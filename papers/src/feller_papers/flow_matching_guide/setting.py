@@ -1,4 +1,4 @@
-"""What the claims are tested with: how much is spent, exact fields, small networks."""
+"""Budgets, exact fields and small networks of the claims."""
 
 import pathlib
 from dataclasses import dataclass
@@ -22,31 +22,31 @@ from feller_papers.setting import fit_recipe
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is spent on the claims."""
+    """Budgets of all claims."""
 
     seeds: tuple[int, ...]
     steps: int
-    """Of training each network."""
+    """Training steps per network."""
     data: pathlib.Path | None = None
-    """Folder with the larger data sets, of those that are not in the package."""
+    """Folder with the larger data sets, which are not in the package."""
 
 
-class Exact(nn.Module):
-    """The exact field of a finite data set on an affine path: a posterior mean over its points."""
+class ExactField(nn.Module):
+    """Exact marginal field of a finite data set on an affine path."""
 
-    nulls: dict[str, int] = {}  # noqa: RUF012 - nothing to be without
+    nulls: dict[str, int] = {}  # noqa: RUF012 - no conditions
 
-    def __init__(self, data: Tensor, schedule: Schedule, kind: Prediction) -> None:
+    def __init__(self, data: Tensor, schedule: Schedule, prediction: Prediction) -> None:
         super().__init__()
-        self.data, self.schedule, self.kind = data, schedule, kind
+        self.data, self.schedule, self.prediction = data, schedule, prediction
 
     def forward(self, x_t: Tensor, t: Tensor, given: Cond) -> Tensor:
-        """Return E[x_1 | x_t], as the kind of prediction that was asked for."""
+        """Return E[x_1 | x_t], converted to the prediction type."""
         scales = self.schedule(t)
         alpha, sigma = (torch.as_tensor(number).expand(t.shape)[:, None] for number in scales[:2])
         distance = (x_t[:, None] - alpha[..., None] * self.data).square().sum(-1)
         weight = torch.softmax(-distance / (2 * sigma.clamp(min=1e-9) ** 2), 1)
-        return convert(weight @ self.data, DataPrediction(), self.kind, x_t, scales)
+        return convert(weight @ self.data, DataPrediction(), self.prediction, x_t, scales)
 
 
 def few_points() -> Tensor:
@@ -55,7 +55,7 @@ def few_points() -> Tensor:
 
 
 def fit_points(data: Dataset, setting: Setting, seed: int, coupling: Coupling | None = None) -> nn.Module:
-    """Train a network on points and return the average of its weights."""
+    """Return a network trained on points, with EMA weights."""
     recipe = Recipe(
         architecture=MLP(width=128, depth=3, frequencies=4),
         objective=FlowMatching(Affine(), Euclidean((2,)), coupling=coupling or IndependentCoupling()),

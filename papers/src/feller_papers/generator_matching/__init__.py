@@ -45,11 +45,11 @@ BEYOND = (
         "needs the weights of MultiFlow and ESMFold",
     ),
 )
-"""What no laptop can test."""
+"""Claims that need more than a laptop."""
 
 
 def generator_matching(quick: bool, data: pathlib.Path | None, only: str = "") -> Iterator[Claim]:
-    """Test the paper's claims one after the other, or only those of tests with `only` in their name."""
+    """Return the tested claims; `only` selects tests by part of their name."""
     setting = Setting(seeds=(0, 1, 2), points=2500, digits=1000, angles=1500, counts=800, draws=8000, data=data)
     if quick:
         setting = replace(setting, seeds=(0,), points=300, digits=300, angles=200, counts=200)

@@ -1,7 +1,7 @@
-"""A diffusion without drift, as an example of what a generator can be: no recipe uses it.
+"""Driftless diffusion, as an example of a generator; no recipe uses it.
 
-A process without drift keeps the mean and only spreads, so none exists for a path that moves its mean, such as
-straight lines from noise to data. Source: Holderrieth et al. 2024, arXiv 2410.20587, equation 10.
+A driftless process keeps the mean, so none exists for a path whose mean moves, such as straight lines from noise to
+data. Source: Holderrieth et al. 2024, arXiv 2410.20587, equation 10.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from feller.core.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Absorbed:
-    """Numbers uniform on an interval that are at z with the chance kappa_t: noise alone carries them there.
+class AbsorbingDiffusion:
+    """Diffusion for the mixture of a uniform law on an interval and a point mass kappa_t at z.
 
-    The variance is 0 at z, which a step of finite length oversteps: follow each with `absorb`, or about half of what
-    should be at z is not. At the ends of the interval the process is reflected.
+    The variance is 0 at z, but finite steps cross it: call `absorb` after each step, or about half of the mass at z is
+    lost. The ends of the interval reflect.
     """
 
     low: float = -1.0

@@ -1,4 +1,4 @@
-"""Claims about points in the plane: one network of the law of the end, all processes from its weights."""
+"""Claims about 2-D points: all processes use one network of the posterior of the end."""
 
 import functools
 import statistics
@@ -19,49 +19,49 @@ from feller.training.losses import CrossEntropy
 from feller.training.objective import FlowMatching
 from feller.training.optimizer import TrainConfig
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
-from feller_papers.generator_matching.fitted import Fitted, fit
-from feller_papers.generator_matching.rows import Measure, beats, ranges, ratios, table
-from feller_papers.generator_matching.setting import BOTH, FLOW, FROZEN, JUMPS, MIDPOINT, Setting, Way
+from feller_papers.generator_matching.fitted import TrainedProcess, fit
+from feller_papers.generator_matching.rows import Measure, comparison_claim, ranges, ratios, table
+from feller_papers.generator_matching.setting import BOTH, FLOW, FROZEN, JUMPS, MIDPOINT, Sampler, Setting
 
 BINS = IntervalBins(-2.2, 2.2, 64)
-"""Of each coordinate."""
+"""Bins per coordinate."""
 ARCHITECTURE = MLP(width=256, depth=3, frequencies=5, num_bins=BINS.num_bins)
 TRAINING = TrainConfig(batch_size=512, lr=2e-3, lr_decay_fraction=1.0, ema_decay=0.995)
 FEW, SOME, USUAL = 8, 16, 32
-"""Calls of the network."""
+"""Network calls."""
 
 
 def real(n: int, draws: Rng) -> Float64[Tensor, "n 2"]:
-    """Draw from the law of the example: uniform on the filled squares."""
+    """Return samples of the checkerboard distribution."""
     anywhere = 4 * draws.stream("real").uniform((3 * n, 2), torch.float64) - 2
     return anywhere[inside(anywhere)][:n]
 
 
 @functools.cache
-def fitted(steps: int, seed: int) -> Fitted:
-    """Return a network that was trained on the example of the package."""
+def fitted(steps: int, seed: int) -> TrainedProcess:
+    """Return a network trained on the checkerboard of the package."""
     objective = FlowMatching(JumpPath(endpoint_support=BINS), Euclidean((2,)), CrossEntropy())
     x_1 = read("example:checkerboard").values.float()
     return fit(objective, ARCHITECTURE, x_1, replace(TRAINING, steps=steps), seed)
 
 
 @functools.cache
-def distance(setting: Setting, way: Way, calls: int, seed: int, again: int = 0) -> float:
-    """Return the sliced Wasserstein distance of as many samples as real points; other sets of both to try it again."""
+def distance(setting: Setting, sampler: Sampler, calls: int, seed: int, again: int = 0) -> float:
+    """Return the sliced Wasserstein distance between samples and real points; `again` changes both sets."""
     samples, points = (Rng(seed).fold_in(name) for name in ("samples", "real"))
     if again:
         samples, points = samples.fold_in(again), points.fold_in(again)
-    drawn = fitted(setting.points, seed).samples(way, calls, setting.draws, samples)
-    return sliced_wasserstein(drawn, real(setting.draws, points), Rng(0), 64)
+    draw_images = fitted(setting.points, seed).samples(sampler, calls, setting.draws, samples)
+    return sliced_wasserstein(draw_images, real(setting.draws, points), Rng(0), 64)
 
 
 def measure(setting: Setting) -> Measure:
-    """Return what gives the distance of a way for each seed."""
-    return lambda way, calls: [distance(setting, way, calls, seed) for seed in setting.seeds]
+    """Return a function that gives the distances of a sampler for all seeds."""
+    return lambda sampler, calls: [distance(setting, sampler, calls, seed) for seed in setting.seeds]
 
 
 def transports(setting: Setting) -> list[Claim]:
-    """Jumps alone carry the source to the data, and so does the flow in a few midpoint steps."""
+    """Return the claims about jumps alone, and about the midpoint flow with few calls."""
     sets = [[distance(setting, JUMPS, setting.calls, seed, again) for again in (0, 1)] for seed in setting.seeds]
     jumps, midpoint = [statistics.fmean(pair) for pair in sets], measure(setting)(MIDPOINT, FEW)
     floor = [_floor(setting, seed) for seed in setting.seeds]
@@ -89,7 +89,7 @@ def _floor(setting: Setting, seed: int) -> float:
 
 
 def superposition(setting: Setting) -> list[Claim]:
-    """The paper's headline, against the flow in Euler steps, and in midpoint steps at as many calls."""
+    """Return the claims about superpositions against Euler and midpoint flows."""
     found, calls = measure(setting), (FEW, SOME, USUAL)
     halved = [ratios(found(BOTH, n), found(FLOW, n)) for n in (FEW, SOME)]
     usual = found(BOTH, USUAL)
@@ -101,7 +101,7 @@ def superposition(setting: Setting) -> list[Claim]:
             f"{ranges(halved)} at 8 and 16 calls; at 32 {spread_of(usual)}",
             verdict(max(map(max, halved)) <= 0.7 and max(usual) <= 0.035),
         ),
-        beats(
+        comparison_claim(
             "A superposition beats the midpoint flow at equal calls: checkerboard",
             "FID 2.49 against 2.48 on CIFAR-10, at fewer calls",
             found,
@@ -110,7 +110,7 @@ def superposition(setting: Setting) -> list[Claim]:
             calls,
             "sliced W1",
         ),
-        beats(
+        comparison_claim(
             "A superposition with midpoint steps of its flow beats the midpoint flow: checkerboard",
             "FID 2.36 against 2.48 on CIFAR-10",
             found,
@@ -123,7 +123,7 @@ def superposition(setting: Setting) -> list[Claim]:
 
 
 def rules(setting: Setting) -> list[Claim]:
-    """How many jumps a step expects, and for which time they land: jumps alone."""
+    """Return the claims about step rules of jumps alone."""
     found = measure(setting)
     ours = ratios(found(JUMPS, SOME), found(FROZEN, SOME))
     return [
@@ -134,7 +134,7 @@ def rules(setting: Setting) -> list[Claim]:
             ranges([ours]),
             verdict(max(ours) <= 0.8),
         ),
-        beats(
+        comparison_claim(
             "Landing at t + h helps: checkerboard, jumps",
             "not in the paper",
             found,
@@ -143,7 +143,7 @@ def rules(setting: Setting) -> list[Claim]:
             (SOME,),
             "sliced W1",
         ),
-        beats(
+        comparison_claim(
             "The correction R is what makes jumps work, not the coin h lambda: checkerboard, both landing at t",
             "FID 12 to 4.5 on CIFAR-10, against another rule",
             found,

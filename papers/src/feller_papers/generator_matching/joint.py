@@ -1,4 +1,4 @@
-"""Claims about a picture and its label as one state: a number per pixel that flows and jumps, beside a masked token."""
+"""Claims about the joint generation of an image, by flow and jumps, and its label, as a masked token."""
 
 import statistics
 
@@ -7,27 +7,27 @@ import torch
 from feller.core.rng import Rng
 from feller.data.loading.dataset_reader import read
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
-from feller_papers.generator_matching.pictures import decode, drawn, encode, fitted, sampled
-from feller_papers.generator_matching.setting import BOTH, FLOW, MIDPOINT, Setting, Way
+from feller_papers.generator_matching.pictures import decode, draw_images, encode, fitted, sample_metrics
+from feller_papers.generator_matching.setting import BOTH, FLOW, MIDPOINT, Sampler, Setting
 from feller_papers.pictures import digits
 
 LATE = 0.998
-"""Time of a real picture whose label is asked for: hardly any noise."""
+"""Time of a real image in label prediction, with almost no noise."""
 
 
-def together(setting: Setting, way: Way, seed: int) -> tuple[float, float, float]:
-    """Return FD-cnn of pictures drawn beside their labels, the share that agrees, and with the labels shuffled."""
+def joint_metrics(setting: Setting, sampler: Sampler, seed: int) -> tuple[float, float, float]:
+    """Return FD-cnn of joint samples, the label agreement, and the agreement with shuffled labels."""
     pictures = digits(setting.digits)
-    found = drawn(pictures, way, setting.calls, seed, {})
+    found = draw_images(pictures, sampler, setting.calls, seed, {})
     values, label = decode(found["image"]), found["label"]
     order = torch.randperm(len(label), generator=Rng(seed).stream("shuffled").shared_generator())
     judge = pictures.judge
-    return judge.distance(values), judge.agrees(values, label), judge.agrees(values, label[order])
+    return judge.distance(values), judge.accuracy(values, label), judge.accuracy(values, label[order])
 
 
 @torch.no_grad()
-def recognised(setting: Setting, seed: int) -> float:
-    """Return the share of real held-out pictures whose label the network tells, from a mask."""
+def label_accuracy(setting: Setting, seed: int) -> float:
+    """Return the accuracy of the predicted labels of test images."""
     data, model = read("example:digits/test"), fitted(digits(setting.digits), seed)
     image, label = encode(data.values), data.given["label"]
     x_0 = model.space.sample_base(len(label), Rng(seed).stream("source"))
@@ -37,15 +37,15 @@ def recognised(setting: Setting, seed: int) -> float:
 
 
 def coupled(setting: Setting) -> list[Claim]:
-    """Proposition 4: one network, a process for each leaf, the loss a sum; either leaf may be given."""
+    """Return the claims of proposition 4 about a process per leaf with one network."""
     seeds, paper = setting.seeds, "proteins: sequence and structure; here at least "
     rows = {
-        name: list(zip(*(together(setting, way, seed) for seed in seeds), strict=True))
-        for name, way in (("flow", FLOW), ("superposition", BOTH), ("midpoint flow", MIDPOINT))
+        name: list(zip(*(joint_metrics(setting, sampler, seed) for seed in seeds), strict=True))
+        for name, sampler in (("flow", FLOW), ("superposition", BOTH), ("midpoint flow", MIDPOINT))
     }
-    given = [sampled(setting, FLOW, setting.calls, seed) for seed in seeds]
+    given = [sample_metrics(setting, FLOW, setting.calls, seed) for seed in seeds]
     right = [share for _, share in given]
-    told = [recognised(setting, seed) for seed in seeds]
+    accuracies = [label_accuracy(setting, seed) for seed in seeds]
     agree, shuffled = rows["flow"][1], rows["flow"][2]
     fd = ", ".join(f"{name} {mean_of(row[0], 3)}" for name, row in rows.items())
     return [
@@ -67,9 +67,9 @@ def coupled(setting: Setting) -> list[Claim]:
         Claim(
             "The same network tells the label of a real picture it has not seen: digits",
             paper + "93 % right",
-            f"{statistics.fmean(told):.1%} right of 360",
-            spread_of(told),
-            verdict(min(told) >= 0.93),
+            f"{statistics.fmean(accuracies):.1%} right of 360",
+            spread_of(accuracies),
+            verdict(min(accuracies) >= 0.93),
         ),
         Claim(
             f"Pictures drawn beside their labels are as good as those of given labels: digits, {setting.calls} calls",

@@ -1,4 +1,4 @@
-"""What the theory says about jumps towards one end: exact, no training."""
+"""Exact claims about jumps conditional on one end."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from feller.paths.schedules import Cosine
 from feller.sampling import simulate
 from feller.spaces import Euclidean, Manifold, Torus
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
-from feller_papers.generator_matching.fitted import followed
+from feller_papers.generator_matching.fitted import with_sampler
 from feller_papers.generator_matching.setting import (
     BOTH,
     COIN,
@@ -26,19 +26,19 @@ from feller_papers.generator_matching.setting import (
     MIDPOINT,
     NOW,
     OVERLAP,
+    Sampler,
     Setting,
-    Way,
 )
 
 COUNT = 10_000
-"""Paths that are followed."""
+"""Number of simulated paths."""
 CRITICAL = 0.0136
-"""Kolmogorov distance that so many draws of the right law exceed in 5 % of all cases."""
+"""95 % quantile of the Kolmogorov distance for `COUNT` exact samples."""
 Cumulative = Callable[[Tensor], Tensor]
 
 
 def cumulative(density: Float64[Tensor, " n"], grid: Float64[Tensor, " n"]) -> Cumulative:
-    """Return the distribution function of a density on a fine grid, linear between its points."""
+    """Return the cumulative distribution function of a density on a fine grid, by linear interpolation."""
     total = torch.cat([grid.new_zeros(1), torch.cumulative_trapezoid(density, grid)])
     total, first, width = total / total[-1], grid[0], grid[1] - grid[0]
 
@@ -51,19 +51,19 @@ def cumulative(density: Float64[Tensor, " n"], grid: Float64[Tensor, " n"]) -> C
 
 
 def kolmogorov(x: Tensor, function: Cumulative) -> float:
-    """Return the largest distance of the distribution of draws from a distribution function."""
+    """Return the Kolmogorov distance between samples and a distribution function."""
     found = function(x.double().flatten().sort().values)
     place = torch.arange(len(found) + 1, dtype=torch.float64) / len(found)
     return max((place[1:] - found).max().item(), (found - place[:-1]).max().item())
 
 
-def even(n: int, seed: int) -> Float64[Tensor, " n"]:
-    """Return numbers that fill (0, 1) evenly, in an order without meaning."""
+def shuffled_grid(n: int, seed: int) -> Float64[Tensor, " n"]:
+    """Return a regular grid of (0, 1) in random order."""
     return (torch.randperm(n, generator=Rng(seed).stream("order").shared_generator()).double() + 0.5) / n
 
 
 def forward_equation(setting: Setting) -> list[Claim]:
-    """Section 4.2 of the paper: what leaves and what lands is the change of the density, for any density path."""
+    """Return the claim of section 4.2: jump inflow minus outflow is the change of the density."""
     laws = {
         "straight lines": (GaussianConditionalPath(), torch.linspace(-9, 9, 60_001, dtype=torch.float64)),
         "a cosine schedule": (GaussianConditionalPath(Cosine()), torch.linspace(-9, 9, 60_001, dtype=torch.float64)),
@@ -93,14 +93,14 @@ def forward_equation(setting: Setting) -> list[Claim]:
 
 
 def residuals(law: ConditionalPath, grid: Float64[Tensor, " n"], end: float, at: float) -> tuple[float, float, float]:
-    """Return how far rates, total masses and the law of landings are from those of the forward equation."""
+    """Return the residuals of rates, total masses and jump destinations in the forward equation."""
     h, z, t = 1e-5, torch.tensor(end, dtype=torch.float64), torch.tensor(at, dtype=torch.float64)
     around = grid + z if isinstance(law, VonMisesConditionalPath) else grid
     p, slope = law.log_density(around, z, t).exp(), law.time_derivative(around, z, t)
     change = (law.log_density(around, z, t + h).exp() - law.log_density(around, z, t - h).exp()) / (2 * h)
     left, landed = (slope.neg().clamp(min=0) * p), (slope.clamp(min=0) * p)
     mass = torch.trapezoid(left, grid), torch.trapezoid(landed, grid)
-    u = even(4001, 0)[:, None].repeat(1, law.num_uniforms)
+    u = shuffled_grid(4001, 0)[:, None].repeat(1, law.num_uniforms)
     y = law.sample_increase(z.expand(4001), t.expand(4001), t.expand(4001), u)
     if isinstance(law, VonMisesConditionalPath):
         y = torch.remainder(y - z + math.pi, 2 * math.pi) - math.pi
@@ -108,30 +108,31 @@ def residuals(law: ConditionalPath, grid: Float64[Tensor, " n"], end: float, at:
     return off.item(), ((mass[0] - mass[1]) / mass[0]).abs().item(), kolmogorov(y, cumulative(landed, grid))
 
 
-def _distance(law: ConditionalPath, space: Manifold, way: Way, calls: int, stop: float, seed: int) -> float:
-    """Return how far states on the way to the end 1 are from the law at a time, as a Kolmogorov distance."""
-    u, one = even(COUNT, seed)[:, None], torch.ones((), dtype=torch.float64)
+def _distance(law: ConditionalPath, space: Manifold, sampler: Sampler, calls: int, stop: float, seed: int) -> float:
+    """Return the Kolmogorov distance of states conditional on the end 1 at a time."""
+    u, better = shuffled_grid(COUNT, seed)[:, None], torch.ones((), dtype=torch.float64)
     circle = isinstance(law, VonMisesConditionalPath)
     x = (2 * math.pi * u if circle else torch.special.ndtri(u)).float()
-    path = followed(JumpPath(conditional_path=law, endpoint_support=PointEstimate(space)), way)
+    path = with_sampler(JumpPath(conditional_path=law, endpoint_support=PointEstimate(space)), sampler)
     process = path.process(lambda x_t, t, given: torch.ones_like(x_t), {})
-    y = simulate(process, x, way.times(calls, stop), way.follower(space), Rng(seed)).double()
+    y = simulate(process, x, sampler.times(calls, stop), sampler.make_solver(space), Rng(seed)).double()
     if circle:
         y = torch.remainder(y - 1 + math.pi, 2 * math.pi) - math.pi
     grid = torch.linspace(-math.pi, math.pi, 200_001, dtype=torch.float64) * (1 if circle else 3)
-    density = law.log_density(grid + circle, one, torch.tensor(stop, dtype=torch.float64)).exp()
+    density = law.log_density(grid + circle, better, torch.tensor(stop, dtype=torch.float64)).exp()
     return kolmogorov(y, cumulative(density, grid))
 
 
 def circle(setting: Setting) -> list[Claim]:
-    """The jump solution needs a density path alone: von Mises laws that gather around an angle."""
+    """Return the claim about jumps on a circle, for von Mises paths."""
     stops, space = (0.4, 0.8, 0.95), Torus((1,))
-    ways = {"flow": FLOW, "flow, midpoint": MIDPOINT, "jumps": JUMPS, "superposition": BOTH}
+    samplers = {"flow": FLOW, "flow, midpoint": MIDPOINT, "jumps": JUMPS, "superposition": BOTH}
     found = {
         (name, calls): [
-            [_distance(VonMisesConditionalPath(), space, way, calls, stop, i) for stop in stops] for i in setting.seeds
+            [_distance(VonMisesConditionalPath(), space, sampler, calls, stop, i) for stop in stops]
+            for i in setting.seeds
         ]
-        for name, way in ways.items()
+        for name, sampler in samplers.items()
         for calls in (20, 100)
     }
     rows = [
@@ -151,8 +152,8 @@ def circle(setting: Setting) -> list[Claim]:
 
 
 def survival(setting: Setting) -> list[Claim]:
-    """The appendix's correction R, and what steps of finite length keep, with one end and so an exact model."""
-    ways = {
+    """Return the claims about the correction R and overlap steps, with one end."""
+    samplers = {
         "R at t + h": JUMPS,
         "R at t": NOW,
         "exp(-h lambda) at t": FROZEN,
@@ -161,8 +162,10 @@ def survival(setting: Setting) -> list[Claim]:
     }
     steps, stop = 50, 0.95
     found = {
-        name: [_distance(GaussianConditionalPath(), Euclidean((1,)), way, steps, stop, seed) for seed in setting.seeds]
-        for name, way in ways.items()
+        name: [
+            _distance(GaussianConditionalPath(), Euclidean((1,)), sampler, steps, stop, seed) for seed in setting.seeds
+        ]
+        for name, sampler in samplers.items()
     }
     rows = "; ".join(f"{name} {mean_of(row, 2)}" for name, row in found.items())
     ratio = [a / b for a, b in zip(found["R at t + h"], found["exp(-h lambda) at t"], strict=True)]

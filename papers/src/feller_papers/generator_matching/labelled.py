@@ -16,7 +16,7 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 
 
 @dataclass(frozen=True)
-class Labelled(NetworkConfig):
+class LabelledMLP(NetworkConfig):
     """Answers for the leaves `image` and `label`: logits of the ends of pixels, and of classes."""
 
     classes: int
@@ -28,18 +28,18 @@ class Labelled(NetworkConfig):
     depth: int = 3
     """Residual blocks."""
 
-    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "LabelledNetwork":
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "LabelledMLPNetwork":
         """Make a network with new weights."""
         with seeded_init(rng):
-            return LabelledNetwork(self, shape["image"])
+            return LabelledMLPNetwork(self, shape["image"])
 
 
-class LabelledNetwork(nn.Module):
-    """The network of `Labelled`."""
+class LabelledMLPNetwork(nn.Module):
+    """Network of a `LabelledMLP` config."""
 
     nulls: dict[str, int] = {}  # noqa: RUF012 - nothing to be without
 
-    def __init__(self, settings: Labelled, shape: tuple[int, ...]) -> None:
+    def __init__(self, settings: LabelledMLP, shape: tuple[int, ...]) -> None:
         super().__init__()
         width, inner, self.seen = settings.width, settings.width // 4, RealCodec(num_bins=settings.ends)
         pixels = math.prod(shape)
@@ -50,7 +50,7 @@ class LabelledNetwork(nn.Module):
         self.leave = zero_init(nn.Linear(width, sum(self.sizes)))
 
     def forward(self, x_t: State, t: State, given: Cond) -> State:
-        """Answer for both, from both and the time of each."""
+        """Return logits of both leaves."""
         image = x_t["image"][:, None]
         vector = self.conditioning(t, {"label": x_t["label"]})
         h = self.enter(self.seen.encode(image, t["image"])[:, 0])

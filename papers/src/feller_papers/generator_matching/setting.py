@@ -1,4 +1,4 @@
-"""How much is spent on the claims about jumps, and the processes that every comparison is between."""
+"""Budgets of the claims about jumps, and the samplers under comparison."""
 
 import pathlib
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, Midpoint, Solver
 from feller.sampling.solvers.solver import with_space
 from feller.spaces import Space
-from feller_papers.generator_matching.survival import AtStart, Frozen
+from feller_papers.generator_matching.survival import AtStart, FrozenRate
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is spent on the claims."""
+    """Budgets of all claims."""
 
     seeds: tuple[int, ...]
     points: int
@@ -25,54 +25,54 @@ class Setting:
     counts: int
     """Training steps of each network for counts."""
     draws: int
-    """Points in a set of samples."""
+    """Number of sampled points."""
     counted: int = 20_000
-    """Counts in a set of samples, and to learn from."""
+    """Number of sampled and of training counts."""
     calls: int = 64
-    """Of the network, where many are meant."""
+    """Network calls of the finest samplers."""
     data: pathlib.Path | None = None
-    """Folder with the larger data sets, of those that are not in the package."""
+    """Folder with the larger data sets, which are not in the package."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """A process that one network gives, and how it is followed."""
+class Sampler:
+    """Process of a trained network, and its solver."""
 
     share: float
-    """Of the jumps: 0 is the flow alone, 1 jumps alone."""
+    """Weight of the jumps: 0 is the flow, 1 only jumps."""
     solver: type[Solver] = Euler
-    survival: JumpStepRule | None = None
-    """How a step expects jumps and lands them; None for the usual way."""
+    step_rule: JumpStepRule | None = None
+    """Step rule of the jumps; None for the default."""
 
-    late: float = 1.0
-    """Above 1, steps are denser near the data: the time that is left falls as this power of a uniform grid."""
+    time_power: float = 1.0
+    """Exponent of the remaining time on a uniform grid; above 1, steps are denser near the data."""
 
-    def follower(self, space: Space) -> Solver:
-        """Return the solver where states live."""
+    def make_solver(self, space: Space) -> Solver:
+        """Return the solver on a space."""
         return with_space(self.solver(), space)
 
     def times(self, calls: int, stop: float = 1.0) -> list[float]:
-        """Return the times of steps that use so many calls of the network."""
+        """Return the time grid for a number of network calls."""
         left = linear_grid(self.solver().num_steps(calls), 1.0, 0.0)
-        return [stop * (1 - share**self.late) for share in left]
+        return [stop * (1 - share**self.time_power) for share in left]
 
 
-FLOW, MIDPOINT = Way(0.0), Way(0.0, Midpoint)
-JUMPS, BOTH = Way(1.0), Way(0.5)
-NOW, FROZEN, COIN = (Way(1.0, survival=AtStart(rule)) for rule in (IntegratedRate(), Frozen(), EulerJump()))
-OVERLAP = Way(1.0, survival=MaximalCoupling())
+FLOW, MIDPOINT = Sampler(0.0), Sampler(0.0, Midpoint)
+JUMPS, BOTH = Sampler(1.0), Sampler(0.5)
+NOW, FROZEN, COIN = (Sampler(1.0, step_rule=AtStart(rule)) for rule in (IntegratedRate(), FrozenRate(), EulerJump()))
+OVERLAP = Sampler(1.0, step_rule=MaximalCoupling())
 LATE = (1.5, 2.0, 3.0)
 WAYS = {
     "Euler flow": FLOW,
     "midpoint flow": MIDPOINT,
     "superposition": BOTH,
-    "superposition with midpoint steps": Way(0.5, Midpoint),
-    "superposition, R at t": Way(0.5, survival=AtStart(IntegratedRate())),
+    "superposition with midpoint steps": Sampler(0.5, Midpoint),
+    "superposition, R at t": Sampler(0.5, step_rule=AtStart(IntegratedRate())),
     "jumps": JUMPS,
     "jumps, R at t": NOW,
     "jumps, exp(-h lambda) at t": FROZEN,
     "jumps, a coin h lambda at t": COIN,
     "jumps, overlap": OVERLAP,
-    **{f"midpoint flow, late {power:g}": Way(0.0, Midpoint, late=power) for power in LATE},
+    **{f"midpoint flow, late {power:g}": Sampler(0.0, Midpoint, time_power=power) for power in LATE},
 }
-"""By name; t says that jumps land where they would at the start of a step, not at its end, as they usually do."""
+"""Samplers by name; "at t" means that jumps land by the law at the start of a step, not at its end."""

@@ -1,4 +1,4 @@
-"""Expected numbers of jumps in a step, and where they land, that are worse than the usual: for comparison.
+"""Baseline step rules of jumps.
 
 Source: Holderrieth et al. 2024, arXiv 2410.20587, appendix.
 """
@@ -13,8 +13,8 @@ from feller.paths.jumps.jump_step_rules import JumpStepRule
 
 
 @dataclass(frozen=True)
-class Frozen(JumpStepRule):
-    """The rate at t all along: exp(-h rate) survive; for comparison, as too few jump near t = 1."""
+class FrozenRate(JumpStepRule):
+    """Constant rate of time t: survival probability exp(-h rate), with too few jumps near t = 1."""
 
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
@@ -26,20 +26,20 @@ class Frozen(JumpStepRule):
 
 @dataclass(frozen=True)
 class AtStart(JumpStepRule):
-    """Another way, whose jumps land where they would at t, not at s; for comparison."""
+    """Step rule whose jumps land by the law at t instead of s."""
 
-    way: JumpStepRule
+    rule: JumpStepRule
 
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
     ) -> Float[Tensor, "..."]:
-        """Return that of the other way."""
-        return self.way.log_density_change(path, x, z, t, s)
+        """Return the value of the inner rule."""
+        return self.rule.log_density_change(path, x, z, t, s)
 
     def hazard(self, number: Tensor) -> Tensor:
-        """Return that of the other way."""
-        return self.way.hazard(number)
+        """Return the value of the inner rule."""
+        return self.rule.hazard(number)
 
     def destination_times(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Land where the law rises at t."""
+        """Return the start time for both ends."""
         return t, t

@@ -1,4 +1,4 @@
-"""What the propositions say about marginals, with posteriors that are exact: no training."""
+"""Claims of the propositions about marginals, with exact posteriors."""
 
 import math
 
@@ -14,20 +14,20 @@ from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, simulate
 from feller.training.losses import InfinitesimalKL, ItakuraSaito, Loss, SquaredError
 from feller_papers.claims import Claim, mean_of, seeds_of, spread_of, verdict
-from feller_papers.generator_matching.kernels import cumulative, even, kolmogorov
+from feller_papers.generator_matching.kernels import cumulative, kolmogorov, shuffled_grid
 from feller_papers.generator_matching.setting import Setting
 
 CENTRES, DEVIATIONS, SHARES = (-1.0, 1.5), (0.2, 0.3), (0.3, 0.7)
-"""Of two normal laws, whose mixture the data follow."""
+"""Parameters of a mixture of two Gaussians."""
 COUNT = 2000
-"""Paths that are followed."""
+"""Number of simulated paths."""
 STEPS = 60
 ATOMS, WEIGHTS = ((-1.0, -1.0), (1.0, 1.0), (-1.0, 1.0), (1.0, -1.0)), (0.45, 0.45, 0.05, 0.05)
-"""Of data in the plane whose parts depend on each other."""
+"""Atoms and weights of a 2-D distribution with dependent coordinates."""
 
 
 def _mixture(grid: Tensor, t: float) -> Float64[Tensor, " n"]:
-    """Return the density of the data on straight paths at a time, not scaled."""
+    """Return the unnormalised marginal density on straight paths at a time."""
     density = torch.zeros_like(grid)
     for centre, deviation, share in zip(CENTRES, DEVIATIONS, SHARES, strict=True):
         width = math.hypot(t * deviation, 1 - t)
@@ -36,7 +36,7 @@ def _mixture(grid: Tensor, t: float) -> Float64[Tensor, " n"]:
 
 
 def keeps_marginals(setting: Setting) -> list[Claim]:
-    """Proposition 3: shares of flow and jumps, and jumps that come back in time, have the marginals of the path."""
+    """Return the claim of proposition 3: superpositions and correctors keep the marginals."""
     ends, grid = IntervalBins(-2.2, 3.0, 52), torch.linspace(-6, 6, 120_001, dtype=torch.float64)
     prior = _mixture(ends.centres, 1.0).log().clamp(min=-1e9).float()
     most, found = 1.95 / math.sqrt(COUNT) + 0.003, {}
@@ -50,7 +50,7 @@ def keeps_marginals(setting: Setting) -> list[Claim]:
         process = path.process(lambda x, t, given: prior.expand(*x.shape, ends.num_bins), {})
         name = f"{share:g}" + (" with a corrector" if corrector else "")
         for seed in setting.seeds:
-            x = torch.special.ndtri(even(COUNT, seed))[:, None].float()
+            x = torch.special.ndtri(shuffled_grid(COUNT, seed))[:, None].float()
             for t in (0.5, 0.8):
                 y = simulate(process, x, linear_grid(STEPS, 0.0, t), Euler(), Rng(seed))
                 found.setdefault(name, []).append(kolmogorov(y, cumulative(_mixture(grid, t), grid)))
@@ -68,7 +68,7 @@ def keeps_marginals(setting: Setting) -> list[Claim]:
 
 
 def same_gradient(setting: Setting) -> list[Claim]:
-    """Proposition 2: Bregman divergences with the target first, on rates to 16 bins with two ends; others do not."""
+    """Return the claim of proposition 2 about Bregman divergences, on rates to 16 bins."""
     path, t = BinnedJumpPath(bins=IntervalBins(-2.0, 2.0, 16)), torch.tensor(0.5, dtype=torch.float64)
     x = torch.linspace(-1.9, 1.9, 39, dtype=torch.float64)[:, None]
     ends = torch.tensor([-1.0, 1.0], dtype=torch.float64)
@@ -97,7 +97,7 @@ def same_gradient(setting: Setting) -> list[Claim]:
 
 
 def _gap(loss: Loss | None, rates: Tensor, posterior: Tensor, log_b: Tensor) -> float:
-    """Return how far both gradients differ; None for the infinitesimal KL with its arguments swapped."""
+    """Return the relative difference of the gradients; None is the infinitesimal KL with swapped arguments."""
 
     def gradient(target: Tensor, weight: Tensor) -> Tensor:
         b = log_b[:, None].expand(target.shape).clone().requires_grad_()
@@ -115,15 +115,15 @@ def _gap(loss: Loss | None, rates: Tensor, posterior: Tensor, log_b: Tensor) -> 
 
 
 def parts_together(setting: Setting) -> list[Claim]:
-    """Proposition 4: parts jump independently within a step, at rates that see all of them."""
+    """Return the claim of proposition 4 about independent jumps of coordinates within a step."""
     ends, calls = LatticeLevels(-1.0, 1.0, 2), (10, 100)
     path = JumpPath(endpoint_support=ends, jump_weight=1.0, step_rule=MaximalCoupling())
     expected, found = torch.tensor(WEIGHTS, dtype=torch.float64), []
     for seed in setting.seeds:
         x = Rng(seed).stream("source").normal((COUNT, 2), torch.float64)
-        ways = [simulate(path.process(four_atoms, {}), x, linear_grid(n), Euler(), Rng(seed)) for n in calls]
+        samples = [simulate(path.process(four_atoms, {}), x, linear_grid(n), Euler(), Rng(seed)) for n in calls]
         atoms = torch.tensor(ATOMS, dtype=torch.float64)
-        shares = [torch.stack([(y == atom).all(1).double().mean() for atom in atoms]) for y in ways]
+        shares = [torch.stack([(y == atom).all(1).double().mean() for atom in atoms]) for y in samples]
         found.append([(share - expected).abs().sum().item() / 2 for share in shares])
     few, many = zip(*found, strict=True)
     return [
@@ -138,7 +138,7 @@ def parts_together(setting: Setting) -> list[Claim]:
 
 
 def four_atoms(x: Float64[Tensor, "b 2"], t: Tensor, given: Cond) -> Float64[Tensor, "b 2 2"]:
-    """Return logits of each part of the end given both parts of the state, less what the path adds."""
+    """Return logits of each coordinate of the end given the state, without the term that the path adds."""
     atoms, weights = torch.tensor(ATOMS).to(x), torch.tensor(WEIGHTS).to(x)
     t = t[:, None, None]
     fit = -((x[:, None] - t * atoms) ** 2).sum(-1) / (2 * (1 - t[..., 0]) ** 2)

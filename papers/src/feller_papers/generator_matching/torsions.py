@@ -1,4 +1,4 @@
-"""Claims about torsion angles: jumps need a density path alone, flows of shortest lines are what they compete with."""
+"""Claims about torsion angles: jumps on von Mises paths against flows along geodesics."""
 
 import functools
 import pathlib
@@ -21,20 +21,20 @@ from feller.training.losses import CrossEntropy
 from feller.training.objective import FlowMatching
 from feller.training.optimizer import TrainConfig
 from feller_papers.claims import Claim, mean_of, numbers_of, spread_of, verdict
-from feller_papers.generator_matching.fitted import Fitted, fit
-from feller_papers.generator_matching.lines import Lines
+from feller_papers.generator_matching.fitted import TrainedProcess, fit
+from feller_papers.generator_matching.lines import GeodesicPath
 from feller_papers.generator_matching.rows import all_below, ranges, ratios
 from feller_papers.generator_matching.setting import BOTH, FLOW, JUMPS, MIDPOINT, Setting
 from feller_papers.setting import file_of
 
 BINS = CircularBins(72)
-"""Of each angle."""
+"""Bins per angle."""
 ARCHITECTURE = MLP(width=256, depth=3, frequencies=4, period=TWO_PI, num_bins=BINS.num_bins)
 TRAINING = TrainConfig(batch_size=384, lr=2e-3, lr_decay_fraction=1.0, ema_decay=0.995)
 HELD_OUT = 0.2
-"""Share of the protein structures that nothing is learned from."""
+"""Fraction of test protein structures."""
 FEW, SOME, USUAL, MANY = 4, 8, 16, 32
-"""Calls of the network."""
+"""Network calls."""
 WAYS = {
     "jumps": (False, JUMPS),
     "superposition": (False, BOTH),
@@ -43,32 +43,32 @@ WAYS = {
     "shortest lines, Euler": (True, FLOW),
     "shortest lines, midpoint": (True, MIDPOINT),
 }
-"""Whether a network of the ends of shortest lines is asked, or else of von Mises laws; and how it is followed."""
+"""Whether the network uses geodesic paths instead of von Mises paths, and the sampler."""
 
 
 @dataclass(frozen=True, eq=False)
-class Angles:
+class AngleData:
     """Pairs of backbone angles phi and psi, in radians in [0, 2 pi)."""
 
     name: str
     train: Float[Tensor, "n 2"]
     test: Float[Tensor, "m 2"]
-    """Of other protein structures."""
+    """Angles of other protein structures."""
     cells: int
-    """Per angle, of the histograms that are compared: as many as the test part can fill."""
+    """Histogram bins per angle, limited by the test size."""
 
 
 @functools.cache
-def angles(folder: pathlib.Path | None) -> Angles:
-    """Return lysines of the larger data, or else the tryptophans of the package."""
+def angles(folder: pathlib.Path | None) -> AngleData:
+    """Return lysine angles if their file is given, else the tryptophan angles of the package."""
     file = file_of(folder, "manifolds", "torsions", "top8000_lys.csv.gz")
     if file is None:
         train, test = (_radians(read(f"example:torsions{part}").values[:, :2]) for part in ("", "/test"))
-        return Angles("tryptophan", train, test, 12)
+        return AngleData("tryptophan", train, test, 12)
     table = pd.read_csv(file, usecols=["pdb", "phi", "psi"], dtype={"pdb": str})  # some codes look like 1e10
     aside = torch.tensor([_share(code) < HELD_OUT for code in table["pdb"]])
     values = _radians(torch.from_numpy(table[["phi", "psi"]].to_numpy()))
-    return Angles("lysine", values[~aside], values[aside], 36)
+    return AngleData("lysine", values[~aside], values[aside], 36)
 
 
 def _radians(degrees: Tensor) -> Float[Tensor, "n 2"]:
@@ -76,13 +76,13 @@ def _radians(degrees: Tensor) -> Float[Tensor, "n 2"]:
 
 
 def _share(code: str) -> float:
-    """Return a number in [0, 1) that belongs to a protein structure."""
+    """Return a hash of a protein structure in [0, 1)."""
     return int.from_bytes(blake2b(code.encode(), digest_size=4).digest()) / 2**32
 
 
 @functools.cache
-def fitted(folder: pathlib.Path | None, steps: int, seed: int) -> Fitted:
-    """Return a network of the law of both ends, on paths of von Mises laws."""
+def fitted(folder: pathlib.Path | None, steps: int, seed: int) -> TrainedProcess:
+    """Return a network trained on von Mises paths."""
     objective = FlowMatching(
         JumpPath(conditional_path=VonMisesConditionalPath(), endpoint_support=BINS), Torus((2,)), CrossEntropy()
     )
@@ -90,9 +90,9 @@ def fitted(folder: pathlib.Path | None, steps: int, seed: int) -> Fitted:
 
 
 @functools.cache
-def along_lines(folder: pathlib.Path | None, steps: int, seed: int) -> Fitted:
-    """Return a network of the law of both ends, on shortest lines; as large and as long trained."""
-    objective = FlowMatching(Lines(BINS), Torus((2,)), CrossEntropy())
+def fit_geodesic(folder: pathlib.Path | None, steps: int, seed: int) -> TrainedProcess:
+    """Return a network of equal size and training on geodesic paths."""
+    objective = FlowMatching(GeodesicPath(BINS), Torus((2,)), CrossEntropy())
     return fit(objective, ARCHITECTURE, angles(folder).train, replace(TRAINING, steps=steps), seed)
 
 
@@ -109,11 +109,11 @@ def _cells(x: Float[Tensor, "n 2"], cells: int) -> Tensor:
 
 @functools.cache
 def distance(setting: Setting, name: str, calls: int, seed: int) -> float:
-    """Return the total variation between as many samples as there are test angles, and those."""
-    lines, way = WAYS[name]
+    """Return the total variation between samples and test angles."""
+    lines, sampler = WAYS[name]
     found = angles(setting.data)
-    model = (along_lines if lines else fitted)(setting.data, setting.angles, seed)
-    samples = model.samples(way, calls, len(found.test), Rng(seed).fold_in("samples"))
+    model = (fit_geodesic if lines else fitted)(setting.data, setting.angles, seed)
+    samples = model.samples(sampler, calls, len(found.test), Rng(seed).fold_in("samples"))
     return variation(samples, found.test, found.cells)
 
 
@@ -122,8 +122,8 @@ def row(setting: Setting, name: str, calls: int) -> list[float]:
     return [distance(setting, name, calls, seed) for seed in setting.seeds]
 
 
-def floor(found: Angles, seed: int) -> float:
-    """Return the distance of as many training angles."""
+def floor(found: AngleData, seed: int) -> float:
+    """Return the total variation between training and test angles."""
     some = torch.randperm(len(found.train), generator=Rng(seed).stream("some").shared_generator())[: len(found.test)]
     return variation(found.train[some], found.test, found.cells)
 
@@ -134,7 +134,7 @@ def _table(setting: Setting, calls: Sequence[int], names: Sequence[str]) -> str:
 
 
 def quality(setting: Setting) -> list[Claim]:
-    """Section 12.5 of our notes: jumps on a torus, with lysines where they are at hand."""
+    """Return the claim about jumps on a torus."""
     found = angles(setting.data)
     real = [floor(found, seed) for seed in setting.seeds]
     few, usual = (0.23, 0.16) if found.name == "lysine" else (max(real) + 0.14, max(real) + 0.07)
@@ -155,16 +155,16 @@ def quality(setting: Setting) -> list[Claim]:
 
 
 def against_flows(setting: Setting) -> list[Claim]:
-    """Against flows along shortest lines with a network of their own, and against the flow of the same network."""
+    """Return the claims against geodesic flows, and against the flow of the same network."""
     name = angles(setting.data).name
     claims = []
-    for other, calls, words in (
+    for baseline, calls, words in (
         ("shortest lines, midpoint", (FEW, SOME), "the midpoint flow along shortest lines at few calls"),
         ("shortest lines, midpoint", (USUAL, MANY), "the midpoint flow along shortest lines at more calls"),
         ("von Mises flow, midpoint", (FEW, SOME, USUAL), "the midpoint flow of the same network at equal calls"),
     ):
-        mine, theirs = ([row(setting, kind, n) for n in calls] for kind in ("jumps", other))
-        shown = ("jumps", "superposition", other, other.replace("midpoint", "Euler"))
+        mine, theirs = ([row(setting, kind, n) for n in calls] for kind in ("jumps", baseline))
+        shown = ("jumps", "superposition", baseline, baseline.replace("midpoint", "Euler"))
         found = [ratios(a, b) for a, b in zip(mine, theirs, strict=True)]
         claims.append(
             Claim(

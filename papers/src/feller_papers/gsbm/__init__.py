@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from feller_papers.claims import Claim, tested, untestable
 from feller_papers.gsbm import cells, crowds, opinion, pictures, spider, surface, theory
-from feller_papers.gsbm.setting import Effort, Setting
+from feller_papers.gsbm.setting import Budget, Setting
 
 TESTS = (
     theory.splines,
@@ -33,22 +33,22 @@ BEYOND = (
         "needs GPUs, the pictures and a variational autoencoder of them",
     ),
 )
-"""What no laptop can test."""
+"""Claims that need more than a laptop."""
 
 
 def gsbm(quick: bool, data: pathlib.Path | None, only: str = "") -> Iterator[Claim]:
-    """Test the paper's claims one after the other, or only those of tests with `only` in their name."""
+    """Return the tested claims; `only` selects tests by part of their name."""
     setting = Setting(seeds=(0, 1, 2), data=data)
     if quick:
         setting = replace(
             setting,
             seeds=(0,),
-            crowd=Effort(3, pairs=512, steps=800),
-            mountain=Effort(1, pairs=64, control=100, steps=300),
-            opinions=Effort(2, pairs=256, control=40, steps=150),
-            digits=Effort(1, pairs=128, control=60, steps=100),
-            line=Effort(3, pairs=1024, control=100, steps=300),
-            cells=Effort(1, pairs=256, control=60, steps=300),
-            coder=500,
+            crowd=Budget(3, pairs=512, steps=800),
+            mountain=Budget(1, pairs=64, control_steps=100, steps=300),
+            opinions=Budget(2, pairs=256, control_steps=40, steps=150),
+            digits=Budget(1, pairs=128, control_steps=60, steps=100),
+            line=Budget(3, pairs=1024, control_steps=100, steps=300),
+            cells=Budget(1, pairs=256, control_steps=60, steps=300),
+            autoencoder_steps=500,
         )
     return tested(TESTS, setting, only, BEYOND)

@@ -1,4 +1,4 @@
-"""Problems on the line whose best processes are known: quadratic costs, and a barrier solved by transfer matrices."""
+"""One-dimensional bridges with known solutions: quadratic costs, and a barrier solved by transfer matrices."""
 
 import functools
 import math
@@ -14,7 +14,7 @@ from feller.control.bridges.gaussian_paths import GaussianPaths, kinetic
 
 F64 = torch.float64
 TIMES = (torch.arange(20_000, dtype=F64) + 0.5) / 20_000
-"""Where integrals over time are taken."""
+"""Quadrature nodes of integrals over time."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class QuadraticCost(StateCost):
     omega: float
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return it."""
+        """Return the cost."""
         return self.omega**2 / 2 * x.square().sum(-1)
 
 
 @dataclass(frozen=True)
 class Quadratic:
-    """A pair on the line under a quadratic cost: the best process is Gaussian."""
+    """A pair of ends under a quadratic cost: the optimal process is Gaussian."""
 
     noise: float
     omega: float
@@ -39,7 +39,7 @@ class Quadratic:
 
     @property
     def cost(self) -> QuadraticCost:
-        """V."""
+        """State cost V."""
         return QuadraticCost(self.omega)
 
     def mean(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
@@ -48,35 +48,35 @@ class Quadratic:
         return (torch.sinh(w * (1 - t)) * self.x_0 + torch.sinh(w * t) * self.x_1) / math.sinh(w)
 
     def covariance(self, s: Tensor, t: Tensor) -> Tensor:
-        """Return that of X_s and X_t at times s <= t that broadcast to each other."""
+        """Return Cov(X_s, X_t) for broadcastable times s <= t."""
         w = self.omega
         return self.noise**2 * torch.sinh(w * s) * torch.sinh(w * (1 - t)) / (w * math.sinh(w))
 
     def std(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-        """Return the deviation of X_t."""
+        """Return the standard deviation of X_t."""
         return self.covariance(t, t).sqrt()
 
     def drift(self, x: Tensor, t: Tensor, *, backward: bool = False) -> Tensor:
-        """Return the best drift, or that back in time, at states and times that broadcast to each other."""
-        w, left, end = self.omega, t if backward else 1 - t, self.x_0 if backward else self.x_1
-        return w * end / torch.sinh(w * left) - w / torch.tanh(w * left) * x
+        """Return the optimal forward or backward drift at broadcastable states and times."""
+        w, remaining, end = self.omega, t if backward else 1 - t, self.x_0 if backward else self.x_1
+        return w * end / torch.sinh(w * remaining) - w / torch.tanh(w * remaining) * x
 
     @property
     def log_z(self) -> float:
-        """Logarithm of Z = E exp(-int V / noise^2 dt) over the Brownian bridge: minus the least objective / noise^2."""
+        """Logarithm of Z = E exp(-int V / noise^2 dt) over the Brownian bridge: -(minimum objective) / noise^2."""
         a, b, w = self.x_0, self.x_1, self.omega
         energy = w * ((a * a + b * b) / math.tanh(w) - 2 * a * b / math.sinh(w)) - (b - a) ** 2
         return -(math.log(math.sinh(w) / w) / 2 + energy / (2 * self.noise**2))
 
     def pairs(self, n: int = 1, dtype: torch.dtype = F64) -> tuple[Float[Tensor, "n 1"], Float[Tensor, "n 1"]]:
-        """Return its ends so many times."""
+        """Return the ends, repeated n times."""
         return torch.full((n, 1), self.x_0, dtype=dtype), torch.full((n, 1), self.x_1, dtype=dtype)
 
     def objective(self, paths: GaussianPaths) -> Float[Tensor, " n"]:
-        """Return what Gaussian paths cost over noise^2, relative to the Brownian bridge, without sampling."""
-        exact = _in_doubles(paths)
-        now = exact.grid(TIMES)
-        state = self.omega**2 / 2 * (now.mean[..., 0].square() + now.std.square())
+        """Return the objective of Gaussian paths over noise^2, relative to the Brownian bridge, by quadrature."""
+        exact = _to_float64(paths)
+        moments = exact.grid(TIMES)
+        state = self.omega**2 / 2 * (moments.mean[..., 0].square() + moments.std.square())
         return (kinetic(exact) + state.mean(1)) / self.noise**2
 
 
@@ -89,70 +89,75 @@ class Barrier(StateCost):
     ends: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return it."""
+        """Return the cost."""
         return self.height * torch.exp(-x.square().sum(-1) / (2 * self.width**2))
 
     def pairs(self, n: int = 1) -> tuple[Float[Tensor, "n 1"], Float[Tensor, "n 1"]]:
-        """Return its ends so many times."""
+        """Return the ends, repeated n times."""
         return torch.full((n, 1), self.ends[0]), torch.full((n, 1), self.ends[1])
 
     def objective(self, paths: GaussianPaths) -> Float[Tensor, " n"]:
-        """Return what Gaussian paths cost, relative to the Brownian bridge, without sampling."""
-        exact = _in_doubles(paths)
-        now = exact.grid(TIMES)
-        wide = self.width**2 + now.std.square()
-        state = self.height * self.width / wide.sqrt() * torch.exp(-now.mean[..., 0].square() / (2 * wide))
+        """Return the objective of Gaussian paths, relative to the Brownian bridge, by quadrature."""
+        exact = _to_float64(paths)
+        moments = exact.grid(TIMES)
+        total_variance = self.width**2 + moments.std.square()
+        state = (
+            self.height
+            * self.width
+            / total_variance.sqrt()
+            * torch.exp(-moments.mean[..., 0].square() / (2 * total_variance))
+        )
         return kinetic(exact) + state.mean(1)
 
 
 @dataclass(frozen=True, eq=False)
-class Law:
-    """Of a state on the line."""
+class GridDistribution:
+    """Distribution of a one-dimensional state on a grid."""
 
     grid: Float[Tensor, " m"]
     weights: Float[Tensor, " m"]
 
     @property
     def std(self) -> float:
-        """Deviation."""
+        """Standard deviation."""
         mean = self.weights @ self.grid
         return (self.weights @ (self.grid - mean).square()).sqrt().item()
 
-    def near(self, distance: float) -> float:
+    def prob_within(self, distance: float) -> float:
         """Return P(|X| < distance)."""
         return self.weights[self.grid.abs() < distance].sum().item()
 
     def w1(self, x: Float[Tensor, " n"], weights: Float[Tensor, " n"]) -> float:
-        """Return the Wasserstein distance to weighted states."""
+        """Return the W1 distance to weighted samples."""
         order = x.argsort()
-        below = torch.nn.functional.pad(weights[order].double().cumsum(0), (1, 0))
-        theirs = below[torch.searchsorted(x[order].double(), self.grid, right=True)]
-        ours = self.weights.cumsum(0) - self.weights / 2  # a node's mass lies on both of its sides
-        return torch.trapezoid((theirs - ours).abs(), self.grid).item()
+        cumulative = torch.nn.functional.pad(weights[order].double().cumsum(0), (1, 0))
+        sample_cdf = cumulative[torch.searchsorted(x[order].double(), self.grid, right=True)]
+        grid_cdf = self.weights.cumsum(0) - self.weights / 2  # a node's mass lies on both of its sides
+        return torch.trapezoid((sample_cdf - grid_cdf).abs(), self.grid).item()
 
 
 @functools.cache
-def barrier(steps: int = 200, nodes: int = 1501) -> tuple[float, dict[float, Law]]:
-    """Return -log Z of the pair and its laws at .25 and .5: chains of Gaussian steps, with V at both ends of each."""
+def barrier(steps: int = 200, nodes: int = 1501) -> tuple[float, dict[float, GridDistribution]]:
+    """Return -log Z and the marginals at t = .25 and .5, by transfer matrices with V at both ends of each step."""
     grid, h = torch.linspace(-5, 5, nodes, dtype=F64), 1 / steps
     cell = 10 / (nodes - 1)
-    half = torch.exp(-h / 2 * Barrier()(grid[:, None], torch.zeros(())))
+    half_weight = torch.exp(-h / 2 * Barrier()(grid[:, None], torch.zeros(())))
     step = torch.exp(-(grid[:, None] - grid).square() / (2 * h)) * (cell / math.sqrt(2 * math.pi * h))
-    step = half[:, None] * step * half
+    step = half_weight[:, None] * step * half_weight
     first, last = (int((grid - end).abs().argmin()) for end in Barrier.ends)
-    ahead, back = (_chain(step, place, steps) for place in (first, last))
-    free = cell * math.exp(-((grid[last] - grid[first]).item() ** 2) / 2) / math.sqrt(2 * math.pi)
-    laws = {}
+    forward, backward = (_chain(step, index, steps) for index in (first, last))
+    free_density = cell * math.exp(-((grid[last] - grid[first]).item() ** 2) / 2) / math.sqrt(2 * math.pi)
+    marginals = {}
     for t in (0.25, 0.5):
-        both = ahead[round(t * steps)] * back[steps - round(t * steps)]
-        laws[t] = Law(grid, both / both.sum())
-    return -math.log(ahead[-1][last].item() / free), laws
+        product = forward[round(t * steps)] * backward[steps - round(t * steps)]
+        marginals[t] = GridDistribution(grid, product / product.sum())
+    return -math.log(forward[-1][last].item() / free_density), marginals
 
 
-def _chain(step: Tensor, place: int, steps: int) -> list[Tensor]:
-    """Return the row of the matrix's powers at a place."""
+def _chain(step: Tensor, index: int, steps: int) -> list[Tensor]:
+    """Return one row of each power of the transition matrix."""
     chain = [torch.zeros(len(step), dtype=F64)]
-    chain[0][place] = 1
+    chain[0][index] = 1
     for _ in range(steps):
         chain.append(chain[-1] @ step)
     return chain
@@ -160,7 +165,7 @@ def _chain(step: Tensor, place: int, steps: int) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class GaussianBridge:
-    """The whole problem between N(m_0, s_0^2) and N(m_1, s_1^2) on the line, with V = 1/2 omega^2 x^2."""
+    """Bridge between N(m_0, s_0^2) and N(m_1, s_1^2) with V = 1/2 omega^2 x^2."""
 
     m_0: float
     s_0: float
@@ -171,19 +176,19 @@ class GaussianBridge:
 
     @property
     def covariance(self) -> float:
-        """Of the best coupling of both ends."""
+        """Covariance of the ends under the optimal coupling."""
         kappa = self._kappa
         return (math.sqrt(1 + 4 * (kappa * self.s_0 * self.s_1) ** 2) - 1) / (2 * kappa)
 
     def moments(self, t: Float[Tensor, "*s"]) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
-        """Return mean and deviation of X_t."""
+        """Return mean and standard deviation of X_t."""
         a, b, gamma = self._parts(t)
         variance = (a * self.s_0) ** 2 + (b * self.s_1) ** 2 + 2 * a * b * self.covariance + gamma
         return a * self.m_0 + b * self.m_1, variance.sqrt()
 
     @property
     def objective(self) -> float:
-        """E int 1/2 |u|^2 + V dt of the best drift ahead."""
+        """E int 1/2 |u|^2 + V dt of the optimal forward drift."""
         t = TIMES.clone().requires_grad_()
         mean, std = self.moments(t)
         (velocity,) = torch.autograd.grad(mean.sum(), t, retain_graph=True)
@@ -198,7 +203,7 @@ class GaussianBridge:
         return ratio / self.noise**2
 
     def _parts(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the shares of both ends in the mean of a pinned path, and its variance."""
+        """Return the weights of the ends in the mean of a pinned path, and its variance."""
         w = self.omega
         if not w:
             return 1 - t, t, self.noise**2 * t * (1 - t)
@@ -206,5 +211,5 @@ class GaussianBridge:
         return a, b, self.noise**2 * math.sinh(w) / w * a * b
 
 
-def _in_doubles(paths: GaussianPaths) -> GaussianPaths:
+def _to_float64(paths: GaussianPaths) -> GaussianPaths:
     return GaussianPaths(paths.means.double(), paths.scales.double(), paths.noise)

@@ -1,4 +1,4 @@
-"""Claims about turning digits into others on ways that an autoencoder sees between two ends."""
+"""Claims about digit-to-digit translation with a latent path cost."""
 
 import functools
 import statistics
@@ -27,40 +27,40 @@ from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import TrainConfig
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
-from feller_papers.gsbm.autoencoder import Autoencoder, Coder
+from feller_papers.gsbm.autoencoder import Autoencoder, AutoencoderNetwork
 from feller_papers.gsbm.latent import NearLatentPath
 from feller_papers.gsbm.setting import Setting
 
-FROM, TO = 4, 9
-"""Classes of the two crowds, which look alike."""
+SOURCE_CLASS, TARGET_CLASS = 4, 9
+"""Classes of source and target, which look alike."""
 NOISE, CODE_NOISE = 0.5, 0.3
-"""Of the bridge, where black is -1 and white 1, as in the paper; of codes in training."""
+"""Noise of the bridge for pixels in [-1, 1], as in the paper; noise of the codes in training."""
 STATE_WEIGHT, CONTROL_WEIGHT = 5.0, 0.2
-"""Of the paper: 5 V + 0.2 mean_D u^2 / (2 noise^2)."""
+"""Weights of the paper: 5 V + 0.2 mean_D u^2 / (2 noise^2)."""
 TRAINING = TrainConfig(batch_size=128, lr=2e-3, lr_decay_fraction=1.0, ema_decay=0.99)
 CONTROL = ConditionalControl(mean_knots=8, scale_knots=8, steps=100, times=30, num_samples=2)
-HOW = BridgeSolverConfig(architecture=MLP(width=256, depth=3), control=CONTROL)
-FEW, BETWEEN, MIDDLE = 256, 30, 0.5
-"""Pairs whose paths are judged, at so many times; when a path is in the middle."""
+CONFIG = BridgeSolverConfig(architecture=MLP(width=256, depth=3), control=CONTROL)
+NUM_PAIRS, NUM_TIMES, MIDPOINT = 256, 30, 0.5
+"""Pairs and times of the evaluation of pinned paths; time of the midpoint."""
 
 
 @dataclass(frozen=True)
 class Autoencoding(Objective):
-    """Read a picture from its code, which is moved a little."""
+    """Reconstruction from a code with added noise."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw the noise of the codes."""
+        """Return a batch with the noise of the codes."""
         x = batch["x_1"]
         return {"x": x, "noise": CODE_NOISE * rng.stream("noise").normal((len(x), network.reads[0].in_features))}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return the mean square of what is lost."""
+        """Return the mean squared reconstruction error."""
         return (network(example["x"], example["noise"]) - example["x"]).flatten(1).square().mean(1)
 
 
 @functools.cache
-def coder(steps: int, seed: int) -> Coder:
-    """Return an autoencoder of all digits that are learned from."""
+def autoencoder(steps: int, seed: int) -> AutoencoderNetwork:
+    """Return an autoencoder of the training digits."""
     data = read("example:digits")
     network = Autoencoder().build((1, 8, 8), Rng(seed))
     learner = make_train_state(network, TRAINING)
@@ -72,15 +72,18 @@ def coder(steps: int, seed: int) -> Coder:
 
 
 @functools.cache
-def members(which: int, part: str = "") -> Float[Tensor, "n 64"]:
-    """Return the digits of a class, from -1 to 1."""
+def class_images(label: int, part: str = "") -> Float[Tensor, "n 64"]:
+    """Return the digits of a class, scaled to [-1, 1]."""
     data = read(f"example:digits{part}")
-    return data.modality.encode(data.values[data.given["label"] == which]).flatten(1)
+    return data.modality.encode(data.values[data.given["label"] == label]).flatten(1)
 
 
-def problem(setting: Setting, seed: int) -> BridgeProblem:
-    """Return what is bridged: pictures as rows, at the paper's price for as many entries."""
-    network, ends = coder(setting.coder, seed), (members(FROM), members(TO))
+def bridge_problem(setting: Setting, seed: int) -> BridgeProblem:
+    """Return the bridge problem between flattened images, with the paper's weight per pixel."""
+    network, ends = (
+        autoencoder(setting.autoencoder_steps, seed),
+        (class_images(SOURCE_CLASS), class_images(TARGET_CLASS)),
+    )
     factor = STATE_WEIGHT * NOISE**2 * ends[0].shape[1] / CONTROL_WEIGHT
     return BridgeProblem(
         ((Population(ends[0]), Population(ends[1])),), NOISE, factor * NearLatentPath(network.encode, network.decode)
@@ -88,165 +91,188 @@ def problem(setting: Setting, seed: int) -> BridgeProblem:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How pictures look."""
+class ImageQuality:
+    """Quality of images."""
 
-    off: float
-    """From the nearest digit that is learned from: root mean square of a pixel."""
-    sharp: float
+    distance: float
+    """Distance to the nearest training digit: root mean square per pixel."""
+    sharpness: float
     """Mean absolute difference of neighbouring pixels."""
 
     @staticmethod
-    def of(x: Float[Tensor, "n 64"]) -> "Look":
-        """Look at some."""
+    def from_images(x: Float[Tensor, "n 64"]) -> "ImageQuality":
+        """Return the quality of images."""
         rows = x.unflatten(1, (8, 8))
-        return Look(from_real(x), statistics.fmean(rows.diff(dim=axis).abs().mean().item() for axis in (1, 2)))
+        return ImageQuality(
+            distance_to_real(x), statistics.fmean(rows.diff(dim=axis).abs().mean().item() for axis in (1, 2))
+        )
 
 
 @dataclass(frozen=True)
-class Turned:
-    """What paths between digits are like."""
+class PinnedMetrics:
+    """Metrics of pinned paths between digits."""
 
-    straight: float
-    """V of Brownian bridges, in half the range of grey."""
-    pinned: float
-    """V of pinned paths between the same digits."""
-    blends: "Look"
-    """Of straight ways, in the middle."""
-    middles: "Look"
-    """Of the pinned paths' means, likewise."""
-    reals: "Look"
-    """Of digits that were not learned from."""
+    straight_cost: float
+    """State cost V of Brownian bridges, in units of half the grey range."""
+    pinned_cost: float
+    """State cost V of pinned paths between the same digits."""
+    straight_midpoints: "ImageQuality"
+    """Midpoints of straight paths."""
+    pinned_midpoints: "ImageQuality"
+    """Midpoints of the means of pinned paths."""
+    test_digits: "ImageQuality"
+    """Test digits."""
     seconds: float
 
 
 @functools.cache
-def turned(setting: Setting, seed: int) -> Turned:
-    """Find the paths of some pairs."""
-    posed, draws = problem(setting, seed), Rng(seed).fold_in("pinned")
-    x_0, x_1 = (one(FEW, draws.fold_in(end)) for end, one in enumerate(posed.populations[0]))
-    straight = GaussianPaths.brownian_bridges(x_0, x_1, NOISE, CONTROL.mean_knots, CONTROL.scale_knots)
-    begun = time.process_time()
-    paths, _ = replace(CONTROL, steps=setting.digits.control).solve(straight, posed.cost, draws)
-    seconds = time.process_time() - begun
-    fresh = torch.cat([members(which, "/test") for which in (FROM, TO)])
-    values = [_along(posed, one, draws) for one in (straight, paths)]
-    blends, middles = (Look.of(one.grid(torch.tensor([MIDDLE])).mean[:, 0]) for one in (straight, paths))
-    return Turned(values[0], values[1], blends, middles, Look.of(fresh), seconds)
+def solve_pinned(setting: Setting, seed: int) -> PinnedMetrics:
+    """Return the metrics of the pinned paths of random pairs."""
+    problem, rng = bridge_problem(setting, seed), Rng(seed).fold_in("pinned")
+    x_0, x_1 = (candidate(NUM_PAIRS, rng.fold_in(end)) for end, candidate in enumerate(problem.populations[0]))
+    brownian = GaussianPaths.brownian_bridges(x_0, x_1, NOISE, CONTROL.mean_knots, CONTROL.scale_knots)
+    start = time.process_time()
+    paths, _ = replace(CONTROL, steps=setting.digits.control_steps).solve(brownian, problem.cost, rng)
+    seconds = time.process_time() - start
+    real_test = torch.cat([class_images(label, "/test") for label in (SOURCE_CLASS, TARGET_CLASS)])
+    values = [_mean_state_cost(problem, candidate, rng) for candidate in (brownian, paths)]
+    straight_midpoints, pinned_midpoints = (
+        ImageQuality.from_images(candidate.grid(torch.tensor([MIDPOINT])).mean[:, 0]) for candidate in (brownian, paths)
+    )
+    return PinnedMetrics(
+        values[0], values[1], straight_midpoints, pinned_midpoints, ImageQuality.from_images(real_test), seconds
+    )
 
 
-def _along(posed: BridgeProblem, paths: GaussianPaths, draws: Rng) -> float:
-    """Return the mean of V over paths and time."""
-    t = (torch.arange(BETWEEN) + 0.5) / BETWEEN
+def _mean_state_cost(problem: BridgeProblem, paths: GaussianPaths, rng: Rng) -> float:
+    """Return the mean state cost over paths and time."""
+    t = (torch.arange(NUM_TIMES) + 0.5) / NUM_TIMES
     moments = paths.grid(t)
-    z = draws.stream("judge").normal(tuple(moments.mean.shape))
+    z = rng.stream("judge").normal(tuple(moments.mean.shape))
     x = (moments.mean + moments.std[..., None] * z).movedim(1, 0)
-    return near_latent(posed, paths.means[:, 0], paths.means[:, -1])(x, t[:, None]).mean().item()
+    return latent_cost(problem, paths.means[:, 0], paths.means[:, -1])(x, t[:, None]).mean().item()
 
 
-def near_latent(posed: BridgeProblem, x_0: Tensor, x_1: Tensor) -> StateCost:
-    """Return V of some pairs without its price."""
-    return posed.cost.cost.bind_pairs(x_0, x_1) if isinstance(posed.cost, Scaled) else posed.cost.bind_pairs(x_0, x_1)
+def latent_cost(problem: BridgeProblem, x_0: Tensor, x_1: Tensor) -> StateCost:
+    """Return the unweighted state cost of pairs."""
+    return (
+        problem.cost.cost.bind_pairs(x_0, x_1)
+        if isinstance(problem.cost, Scaled)
+        else problem.cost.bind_pairs(x_0, x_1)
+    )
 
 
-def from_real(x: Float[Tensor, "n 64"]) -> float:
-    """Return how far pictures are from the nearest digit of any class that is learned from."""
+def distance_to_real(x: Float[Tensor, "n 64"]) -> float:
+    """Return the distance of images to the nearest training digit of any class."""
     data = read("example:digits")
     real = data.modality.encode(data.values).flatten(1)
     return (torch.cdist(x, real).amin(1).square().mean() / real.shape[1]).sqrt().item()
 
 
 def _between_same_ends(setting: Setting) -> Iterator[Claim]:
-    """Pinned paths between the same ends."""
-    rows = [turned(setting, seed) for seed in setting.seeds]
-    falls = [1 - row.pinned / row.straight for row in rows]
-    sharper = all(row.middles.sharp > row.blends.sharp and row.middles.off < row.blends.off for row in rows)
+    """Return the claim about pinned paths."""
+    rows = [solve_pinned(setting, seed) for seed in setting.seeds]
+    reductions = [1 - row.pinned_cost / row.straight_cost for row in rows]
+    better = all(
+        row.pinned_midpoints.sharpness > row.straight_midpoints.sharpness
+        and row.pinned_midpoints.distance < row.straight_midpoints.distance
+        for row in rows
+    )
     yield Claim(
-        f"Digits {FROM} to {TO}: paths stay nearer to what an autoencoder sees between two ends than Brownian bridges",
+        f"Digits {SOURCE_CLASS} to {TARGET_CLASS}: paths stay nearer to what an autoencoder sees between two ends than"
+        " Brownian bridges",
         "cats to dogs, 64 x 64: FID 12.4 with the state cost, 14.2 without (second-hand)",
-        f"the state cost is lower by {_percent(falls)} between the same ends: {_mean(rows, 'pinned')} for"
-        f" {_mean(rows, 'straight')}, mean absolute difference with black -1 and white 1. In the middle, pictures are"
-        f" {_looks(rows, 'middles')}; straight blends {_looks(rows, 'blends')}; digits that were not learned from"
-        f" {_looks(rows, 'reals')}: mean difference of neighbouring pixels, and distance to the nearest real digit as"
-        f" root mean square of a pixel. {FEW} pairs, {setting.digits.control} steps, {_mean(rows, 'seconds')}"
-        " CPU-seconds. Wanted: lower by 30 %, and middles that are sharper and nearer to real ones than blends",
-        f"{spread_of(falls)}, share",
-        verdict(min(falls) >= 0.3 and sharper),
+        f"the state cost is lower by {_percent(reductions)} between the same ends: {_mean(rows, 'pinned_cost')} for"
+        f" {_mean(rows, 'straight_cost')}, mean absolute difference with black -1 and white 1. In the middle, pictures"
+        f" are {_format_quality(rows, 'pinned_midpoints')}; straight blends"
+        f" {_format_quality(rows, 'straight_midpoints')}; digits that were not learned from"
+        f" {_format_quality(rows, 'test_digits')}: mean difference of neighbouring pixels, and distance to the nearest"
+        f" real digit as root mean square of a pixel. {NUM_PAIRS} pairs, {setting.digits.control_steps} steps,"
+        f" {_mean(rows, 'seconds')} CPU-seconds. Wanted: lower by 30 %, and middles that are sharper and nearer to real"
+        " ones than blends",
+        f"{spread_of(reductions)}, share",
+        verdict(min(reductions) >= 0.3 and better),
     )
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What a learned bridge does with digits that it has not seen."""
+class BridgeMetrics:
+    """Metrics of a learned bridge on test digits."""
 
     state: float
-    """V along its trajectories, with the ends that they reached."""
-    straight: float
-    """V of Brownian bridges between the same ends."""
-    looks: float
-    """Share of the reached ends whose nearest real digit is what they should be."""
-    real: float
-    """Share of real digits."""
-    reached: float
-    """How far an end is from the nearest real digit: root mean square of a pixel."""
+    """State cost V of trajectories, with their own ends."""
+    straight_cost: float
+    """State cost V of Brownian bridges between the same ends."""
+    target_fraction: float
+    """Fraction of end states whose nearest training digit has the target class."""
+    real_fraction: float
+    """The same fraction of real test digits."""
+    distance: float
+    """Distance of an end state to the nearest training digit: root mean square per pixel."""
     seconds: float
 
 
 @functools.cache
-def learned(setting: Setting, seed: int) -> Learned:
-    """Learn a bridge, and turn unseen digits."""
-    posed, begun = problem(setting, seed), time.process_time()
-    found = solve_bridge(posed, setting.digits.of(HOW), seed=seed)
-    seconds = time.process_time() - begun
-    begin = members(FROM, "/test")
-    walked = found.transport(begin, seed)
-    ends = walked.states[:, -1]
-    t = torch.tensor(walked.times)
-    state = near_latent(posed, begin, ends)(walked.states.movedim(1, 0), t[:, None]).mean(1)
-    straight = _along(posed, GaussianPaths.brownian_bridges(begin, ends, NOISE, 2, 2), Rng(seed))
-    looks, real = (share_of(x) for x in (ends, members(TO, "/test")))
-    return Learned(torch.trapezoid(state, t).item(), straight, looks, real, from_real(ends), seconds)
+def solve_learned(setting: Setting, seed: int) -> BridgeMetrics:
+    """Return the metrics of a solved bridge on test digits."""
+    problem, start = bridge_problem(setting, seed), time.process_time()
+    solution = solve_bridge(problem, setting.digits.apply(CONFIG), seed=seed)
+    seconds = time.process_time() - start
+    source = class_images(SOURCE_CLASS, "/test")
+    trajectories = solution.transport(source, seed)
+    ends = trajectories.states[:, -1]
+    t = torch.tensor(trajectories.times)
+    state = latent_cost(problem, source, ends)(trajectories.states.movedim(1, 0), t[:, None]).mean(1)
+    straight_cost = _mean_state_cost(problem, GaussianPaths.brownian_bridges(source, ends, NOISE, 2, 2), Rng(seed))
+    target_share, real_fraction = (target_fraction(x) for x in (ends, class_images(TARGET_CLASS, "/test")))
+    return BridgeMetrics(
+        torch.trapezoid(state, t).item(), straight_cost, target_share, real_fraction, distance_to_real(ends), seconds
+    )
 
 
-def share_of(x: Float[Tensor, "n 64"]) -> float:
-    """Return the share of pictures whose nearest digit, of all that are learned from, is what they should become."""
+def target_fraction(x: Float[Tensor, "n 64"]) -> float:
+    """Return the fraction of images whose nearest training digit has the target class."""
     data = read("example:digits")
     nearest = torch.cdist(x, data.modality.encode(data.values).flatten(1)).argmin(1)
-    return (data.given["label"][nearest] == TO).double().mean().item()
+    return (data.given["label"][nearest] == TARGET_CLASS).double().mean().item()
 
 
 def _of_unseen(setting: Setting) -> Iterator[Claim]:
-    """The whole alternation."""
-    rows = [learned(setting, seed) for seed in setting.seeds]
-    falls = [1 - row.state / row.straight for row in rows]
-    effort = setting.digits
+    """Return the claim about the learned bridge."""
+    rows = [solve_learned(setting, seed) for seed in setting.seeds]
+    reductions = [1 - row.state / row.straight_cost for row in rows]
+    budget = setting.digits
     yield Claim(
-        f"Digits {FROM} to {TO}: learned trajectories turn digits that were not learned from, near latent paths",
+        f"Digits {SOURCE_CLASS} to {TARGET_CLASS}: learned trajectories turn digits that were not learned from, near"
+        " latent paths",
         "cats to dogs, 64 x 64: FID 12.4 with the state cost, 14.2 without (second-hand)",
-        f"state cost {_mean(rows, 'state')}, of Brownian bridges between the same ends {_mean(rows, 'straight')};"
-        f" the nearest real digit is a {TO} for {_percent([row.looks for row in rows])} of the ends, for real ones"
-        f" {_percent([row.real for row in rows])}; ends are {_mean(rows, 'reached')} from it."
-        f" {effort.rounds} rounds of {effort.pairs} pairs, {_mean(rows, 'seconds')} CPU-seconds. Wanted: a state cost"
-        " lower by 30 %, and 80 % of the ends right",
-        f"{spread_of(falls)}, share",
-        verdict(min(falls) >= 0.3 and min(row.looks for row in rows) >= 0.8),
+        f"state cost {_mean(rows, 'state')}, of Brownian bridges between the same ends {_mean(rows, 'straight_cost')};"
+        f" the nearest real digit is a {TARGET_CLASS} for {_percent([row.target_fraction for row in rows])} of the"
+        f" ends, for real ones {_percent([row.real_fraction for row in rows])}; ends are {_mean(rows, 'distance')} from"
+        f" it. {budget.rounds} rounds of {budget.pairs} pairs, {_mean(rows, 'seconds')} CPU-seconds. Wanted: a state"
+        " cost lower by 30 %, and 80 % of the ends right",
+        f"{spread_of(reductions)}, share",
+        verdict(min(reductions) >= 0.3 and min(row.target_fraction for row in rows) >= 0.8),
     )
 
 
 def latent(setting: Setting) -> Iterator[Claim]:
-    """Pinned paths, and trajectories that were learned."""
+    """Return the claims about pinned paths and about the learned bridge."""
     yield from _between_same_ends(setting)
     yield from _of_unseen(setting)
 
 
-def _looks(rows: Sequence[Turned], which: str) -> str:
-    seen = [getattr(row, which) for row in rows]
-    return f"{mean_of([look.sharp for look in seen], 3)} sharp and {mean_of([look.off for look in seen], 3)} off"
+def _format_quality(rows: Sequence[PinnedMetrics], group: str) -> str:
+    qualities = [getattr(row, group) for row in rows]
+    return (
+        f"{mean_of([look.sharpness for look in qualities], 3)} sharp and"
+        f" {mean_of([look.distance for look in qualities], 3)} off"
+    )
 
 
 def _percent(shares: Sequence[float]) -> str:
     return f"{100 * statistics.fmean(shares):.0f} %"
 
 
-def _mean(rows: Sequence[Turned] | Sequence[Learned], name: str) -> str:
+def _mean(rows: Sequence[PinnedMetrics] | Sequence[BridgeMetrics], name: str) -> str:
     return mean_of([getattr(row, name) for row in rows], 3)

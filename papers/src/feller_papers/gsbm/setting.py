@@ -1,4 +1,4 @@
-"""How much is spent on the claims about bridges."""
+"""Budgets of the claims about bridges."""
 
 import pathlib
 from dataclasses import dataclass, field, replace
@@ -7,45 +7,45 @@ from feller.control.bridges.bridge_config import BridgeSolverConfig
 
 
 @dataclass(frozen=True)
-class Effort:
-    """What a bridge is looked for with."""
+class Budget:
+    """Budget of one bridge."""
 
     rounds: int
     pairs: int = 1024
-    control: int = 300
-    """Steps of the pinned paths in each round."""
+    control_steps: int = 300
+    """Optimisation steps of the pinned paths per round."""
     steps: int = 1500
-    """Of the matching in each round."""
+    """Training steps of the drift per round."""
 
-    def of(self, how: BridgeSolverConfig) -> BridgeSolverConfig:
-        """Return settings with this effort."""
+    def apply(self, config: BridgeSolverConfig) -> BridgeSolverConfig:
+        """Return a solver config with this budget."""
         return replace(
-            how,
+            config,
             rounds=self.rounds,
             pairs=self.pairs,
-            control=replace(how.control, steps=self.control),
-            train=replace(how.train, steps=self.steps),
+            control=replace(config.control, steps=self.control_steps),
+            train=replace(config.train, steps=self.steps),
         )
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is spent on the claims."""
+    """Budgets of all claims."""
 
     seeds: tuple[int, ...]
-    crowd: Effort = field(default_factory=lambda: Effort(9))
-    """On crowds in the plane."""
-    mountain: Effort = field(default_factory=lambda: Effort(5, pairs=256, control=200))
-    """On ways over a mountain."""
-    opinions: Effort = field(default_factory=lambda: Effort(3, control=40, steps=400))
-    """On opinions in 1000 dimensions."""
-    digits: Effort = field(default_factory=lambda: Effort(3, pairs=512, control=100))
-    """On pictures of digits."""
-    line: Effort = field(default_factory=lambda: Effort(7, pairs=4096, control=150, steps=600))
-    """Between normal laws on the line."""
-    cells: Effort = field(default_factory=lambda: Effort(3, pairs=512, control=150, steps=1000))
-    """Through the hours of cells."""
-    coder: int = 3000
-    """Training steps of the autoencoder of digits."""
+    crowd: Budget = field(default_factory=lambda: Budget(9))
+    """Crowds in the plane."""
+    mountain: Budget = field(default_factory=lambda: Budget(5, pairs=256, control_steps=200))
+    """Paths over a mountain."""
+    opinions: Budget = field(default_factory=lambda: Budget(3, control_steps=40, steps=400))
+    """Opinions in 1000 dimensions."""
+    digits: Budget = field(default_factory=lambda: Budget(3, pairs=512, control_steps=100))
+    """Images of digits."""
+    line: Budget = field(default_factory=lambda: Budget(7, pairs=4096, control_steps=150, steps=600))
+    """Gaussians in one dimension."""
+    cells: Budget = field(default_factory=lambda: Budget(3, pairs=512, control_steps=150, steps=1000))
+    """Time course of cells."""
+    autoencoder_steps: int = 3000
+    """Training steps of the autoencoder."""
     data: pathlib.Path | None = None
-    """Folder with the larger data sets, of those that are not in the package."""
+    """Folder with the larger data sets, which are not in the package."""

@@ -1,4 +1,4 @@
-"""Claims about ways over a mountain: Mt. Rainier where its scan is given, else hills in Tennessee."""
+"""Claims about paths over a mountain: Mt. Rainier if its scan is given, else hills in Tennessee."""
 
 import functools
 import pathlib
@@ -27,18 +27,18 @@ from feller_papers.gsbm.setting import Setting
 from feller_papers.setting import file_of
 
 SCAN = ("lidar", "rainier2-thin.las")
-FEW, BETWEEN = 48, 200
-"""Pairs whose paths are found alone; times at which they are judged."""
+NUM_PAIRS, NUM_TIMES = 48, 200
+"""Pairs and times of the evaluation of pinned paths."""
 CONTROL = ConditionalControl(mean_knots=30, scale_knots=30, steps=200, times=30, mean_rate=0.04, scale_rate=0.15)
-HOW = BridgeSolverConfig(architecture=MLP(width=128, depth=3, frequencies=3), control=CONTROL)
-BRIDGING = replace(HOW, train=replace(HOW.train, lr=2e-3))
+CONFIG = BridgeSolverConfig(architecture=MLP(width=128, depth=3, frequencies=3), control=CONTROL)
+BRIDGE_CONFIG = replace(CONFIG, train=replace(CONFIG.train, lr=2e-3))
 FLOOR = 5000.0
-"""The least that a state can cost, at height 0."""
+"""Minimum of the state cost, at height 0."""
 PAPER = "6209, DeepGSB 7747 (second-hand)"
-EASED, ARRIVED = 0.7, 0.5
-"""Share of the cost of Brownian bridges that is wanted where the paper has no figure; W2 of ends to members."""
+MAX_RATIO, MAX_W2 = 0.7, 0.5
+"""Largest cost relative to Brownian bridges, where the paper has no figure; largest W2 of the ends."""
 
-PLACES = (
+POINTS = (
     (-4.0, -2.0, 0.5),
     (-3.0, 1.5, 0.5),
     (0.0, 0.0, 0.5),
@@ -47,49 +47,49 @@ PLACES = (
     (-1.0, 3.0, 0.2),
     (5.2, 0.0, 0.5),
 )
-COSTS = (6291.5987, 6480.7664, 22201.1550, 6952.3767, 7470.9797, 7815.1110, 14407.1026)
-"""Of these places on Mt. Rainier, as the paper's functions give them."""
+POINT_COSTS = (6291.5987, 6480.7664, 22201.1550, 6952.3767, 7470.9797, 7815.1110, 14407.1026)
+"""State costs at these points of Mt. Rainier by the paper's functions."""
 
 
 @dataclass(frozen=True, eq=False)
 class Terrain:
-    """A mountain, and who goes over it."""
+    """A surface and its bridge problem."""
 
     name: str
     surface: PointCloudSurface
     problem: BridgeProblem
-    paper: bool
-    """It is that of the paper."""
+    is_paper: bool
+    """Whether it is the surface of the paper."""
 
-    def lies(self, x: Float[Tensor, "*b 3"]) -> tuple[float, float]:
+    def surface_metrics(self, x: Float[Tensor, "*b 3"]) -> tuple[float, float]:
         """Return the mean squared distance to the surface, and the mean of e^z on it."""
-        off = SurfaceCost(self.surface)(x, torch.zeros(()))
-        return off.mean().item(), self.surface.project(x)[..., 2].exp().mean().item()
+        off_surface = SurfaceCost(self.surface)(x, torch.zeros(()))
+        return off_surface.mean().item(), self.surface.project(x)[..., 2].exp().mean().item()
 
 
 @functools.cache
 def terrain(data: pathlib.Path | None) -> Terrain:
-    """Return Mt. Rainier if there is a scan of it, else the hills that come with the package."""
+    """Return Mt. Rainier if its scan is given, else the hills of the package."""
     scan = file_of(data, *SCAN)
     if scan is None:
         surface = PointCloudSurface(hills())
-        return Terrain("hills near Jacksboro", surface, problems.jacksboro(surface), paper=False)
-    surface = PointCloudSurface(problems.normalised(load_scan(scan).values))
-    return Terrain("Mt. Rainier", surface, problems.lidar(surface), paper=True)
+        return Terrain("hills near Jacksboro", surface, problems.jacksboro(surface), is_paper=False)
+    surface = PointCloudSurface(problems.normalize(load_scan(scan).values))
+    return Terrain("Mt. Rainier", surface, problems.lidar(surface), is_paper=True)
 
 
 def cost_of_places(setting: Setting) -> Iterator[Claim]:
-    """The cost of the paper at some places."""
+    """Return the claim about the state cost at given points."""
     claim = "Mt. Rainier: the state cost at seven places is that of the paper's functions"
     if file_of(setting.data, *SCAN) is None:
         yield untestable(claim, "6291.5987 to 22201.1550", f"needs {'/'.join(SCAN)} in the folder of --data")
         return
     mountain = terrain(setting.data)
-    found = mountain.problem.cost(torch.tensor(PLACES, dtype=torch.float64), torch.zeros(()))
-    error = (found - torch.tensor(COSTS, dtype=torch.float64)).abs().max().item()
+    found = mountain.problem.cost(torch.tensor(POINTS, dtype=torch.float64), torch.zeros(()))
+    error = (found - torch.tensor(POINT_COSTS, dtype=torch.float64)).abs().max().item()
     yield Claim(
         claim,
-        ", ".join(f"{cost:.1f}" for cost in COSTS),
+        ", ".join(f"{cost:.1f}" for cost in POINT_COSTS),
         f"to within {error:.1e}",
         "exact, no seed",
         verdict(error < 1e-3),
@@ -97,128 +97,138 @@ def cost_of_places(setting: Setting) -> Iterator[Claim]:
 
 
 @dataclass(frozen=True)
-class Pinned:
-    """What the paths of a few pairs cost, in paper units."""
+class PinnedMetrics:
+    """Costs of pinned paths, in the units of the paper."""
 
-    straight: float
+    straight_state_cost: float
     """State cost of Brownian bridges."""
-    state: float
-    control: float
-    """Energy above the Brownian bridge's, and half the squared distance."""
-    off: float
-    """Mean squared distance from the surface; likewise of Brownian bridges."""
-    off_straight: float
+    state_cost: float
+    control_cost: float
+    """Kinetic energy above the Brownian bridge's, plus half the squared distance."""
+    off_surface: float
+    """Mean squared distance from the surface."""
+    straight_off_surface: float
+    """The same of Brownian bridges."""
     seconds: float
 
 
 @functools.cache
-def pinned(data: pathlib.Path | None, steps: int, seed: int) -> Pinned:
-    """Find the paths of a few pairs."""
-    mountain, draws = terrain(data), Rng(seed).fold_in("pinned")
+def solve_pinned(data: pathlib.Path | None, steps: int, seed: int) -> PinnedMetrics:
+    """Return the costs of the pinned paths of random pairs."""
+    mountain, rng = terrain(data), Rng(seed).fold_in("pinned")
     problem = mountain.problem
-    x_0, x_1 = (crowd(FEW, draws.fold_in(end)) for end, crowd in enumerate(problem.populations[0]))
-    straight = GaussianPaths.brownian_bridges(x_0, x_1, problem.noise, CONTROL.mean_knots, CONTROL.scale_knots)
-    begun = time.process_time()
-    paths, trace = replace(CONTROL, steps=steps).solve(straight, problem.cost, draws)
-    seconds = time.process_time() - begun
+    x_0, x_1 = (crowd(NUM_PAIRS, rng.fold_in(end)) for end, crowd in enumerate(problem.populations[0]))
+    straight_state_cost = GaussianPaths.brownian_bridges(
+        x_0, x_1, problem.noise, CONTROL.mean_knots, CONTROL.scale_knots
+    )
+    start = time.process_time()
+    paths, trace = replace(CONTROL, steps=steps).solve(straight_state_cost, problem.cost, rng)
+    seconds = time.process_time() - start
     control = (trace.kinetic + (x_1 - x_0).square().sum(1) / 2).mean().item()
     found = []
-    for one in (straight, paths):
-        t = (torch.arange(BETWEEN) + 0.5) / BETWEEN
+    for one in (straight_state_cost, paths):
+        t = (torch.arange(NUM_TIMES) + 0.5) / NUM_TIMES
         moments = one.grid(t)
-        z = draws.stream("judge").normal(tuple(moments.mean.shape))
+        z = rng.stream("judge").normal(tuple(moments.mean.shape))
         x = moments.mean + moments.std[..., None] * z
-        found.append((problem.cost(x, t).mean().item(), mountain.lies(x)[0]))
-    return Pinned(found[0][0], found[1][0], control, found[1][1], found[0][1], seconds)
+        found.append((problem.cost(x, t).mean().item(), mountain.surface_metrics(x)[0]))
+    return PinnedMetrics(found[0][0], found[1][0], control, found[1][1], found[0][1], seconds)
 
 
 def paths_of_pairs(setting: Setting) -> Iterator[Claim]:
-    """Pinned paths alone."""
+    """Return the claim about pinned paths."""
     mountain = terrain(setting.data)
-    rows = [pinned(setting.data, setting.mountain.control, seed) for seed in setting.seeds]
-    totals = [row.state + row.control for row in rows]
-    if mountain.paper:
-        holds = max(totals) <= 6600 and all(row.off <= 0.015 for row in rows)
+    rows = [solve_pinned(setting.data, setting.mountain.control_steps, seed) for seed in setting.seeds]
+    totals = [row.state_cost + row.control_cost for row in rows]
+    if mountain.is_paper:
+        holds = max(totals) <= 6600 and all(row.off_surface <= 0.015 for row in rows)
     else:
-        holds = all(total <= EASED * row.straight for total, row in zip(totals, rows, strict=True))
+        holds = all(total <= MAX_RATIO * row.straight_state_cost for total, row in zip(totals, rows, strict=True))
     yield Claim(
-        f"{mountain.name}: pinned paths of {FEW} pairs go around heights (state cost and control)",
-        PAPER if mountain.paper else f"on Mt. Rainier {PAPER}",
-        f"{_costs(totals, rows)}; Brownian bridges {_mean(rows, 'straight', 6)}. Mean squared distance to the surface"
-        f" {_mean(rows, 'off', 3)}, of Brownian bridges {_mean(rows, 'off_straight', 3)}."
-        f" {setting.mountain.control} steps, {_mean(rows, 'seconds', 3)} CPU-seconds. Wanted: at most"
-        f" {'6600, squared distance at most 0.015' if mountain.paper else f'{EASED:g} of the Brownian bridges'}",
+        f"{mountain.name}: pinned paths of {NUM_PAIRS} pairs go around heights (state cost and control)",
+        PAPER if mountain.is_paper else f"on Mt. Rainier {PAPER}",
+        f"{_costs(totals, rows)}; Brownian bridges {_mean(rows, 'straight_state_cost', 6)}. Mean squared distance to"
+        f" the surface {_mean(rows, 'off_surface', 3)}, of Brownian bridges {_mean(rows, 'straight_off_surface', 3)}."
+        f" {setting.mountain.control_steps} steps, {_mean(rows, 'seconds', 3)} CPU-seconds. Wanted: at most"
+        f" {'6600, squared distance at most 0.015' if mountain.is_paper else f'{MAX_RATIO:g} of the Brownian bridges'}",
         spread_of(totals),
         verdict(holds),
     )
 
 
 @dataclass(frozen=True)
-class Crossed:
-    """What learned trajectories cost and reach."""
+class BridgeMetrics:
+    """Metrics of learned trajectories."""
 
     objective: float
-    control: float
-    off: float
-    high: float
+    control_cost: float
+    off_surface: float
+    mean_exp_height: float
     """Mean of e^z on the surface."""
-    reached: float
-    """Exact W2 between ends and members, and between members."""
-    floor: float
-    lost: int
+    w2: float
+    """Exact W2 between end states and target samples."""
+    w2_floor: float
+    """Exact W2 between two sets of target samples."""
+    num_lost: int
     seconds: float
 
 
 @functools.cache
-def crossed(setting: Setting, seed: int) -> Crossed:
-    """Learn to cross."""
-    mountain, begun = terrain(setting.data), time.process_time()
-    found = solve_bridge(mountain.problem, setting.mountain.of(BRIDGING), seed=seed)
-    seconds, draws = time.process_time() - begun, Rng(seed).fold_in("judge")
-    walked = found.rounds[-1].trajectories[0].thin(found.config.control.mean_knots)
-    averages = path_costs(walked.times, walked.states, walked.control, mountain.problem.cost, draws).averages()
-    members = mountain.problem.populations[0][1](2 * len(walked.states), draws)
-    ends = feasibility(walked.states[:, -1], members, draws)
-    off, high = mountain.lies(walked.states)
-    return Crossed(
+def solve_learned(setting: Setting, seed: int) -> BridgeMetrics:
+    """Return the metrics of a solved bridge."""
+    mountain, start = terrain(setting.data), time.process_time()
+    found = solve_bridge(mountain.problem, setting.mountain.apply(BRIDGE_CONFIG), seed=seed)
+    seconds, rng = time.process_time() - start, Rng(seed).fold_in("judge")
+    trajectories = found.rounds[-1].trajectories[0].thin(found.config.control.mean_knots)
+    averages = path_costs(
+        trajectories.times, trajectories.states, trajectories.control, mountain.problem.cost, rng
+    ).averages()
+    targets = mountain.problem.populations[0][1](2 * len(trajectories.states), rng)
+    end_metrics = feasibility(trajectories.states[:, -1], targets, rng)
+    off_surface, mean_exp_height = mountain.surface_metrics(trajectories.states)
+    return BridgeMetrics(
         averages["objective"] or 0.0,
         averages["control_cost"] or 0.0,
-        off,
-        high,
-        ends["w2"] or 0.0,
-        ends["w2_floor"] or 0.0,
+        off_surface,
+        mean_exp_height,
+        end_metrics["w2"] or 0.0,
+        end_metrics["w2_floor"] or 0.0,
         sum(walk.num_lost for one in found.rounds for walk in one.trajectories),
         seconds,
     )
 
 
 def crossing(setting: Setting) -> Iterator[Claim]:
-    """The whole alternation."""
-    mountain, effort = terrain(setting.data), setting.mountain
-    rows = [crossed(setting, seed) for seed in setting.seeds]
+    """Return the claim about the learned bridge."""
+    mountain, budget = terrain(setting.data), setting.mountain
+    rows = [solve_learned(setting, seed) for seed in setting.seeds]
     totals = [row.objective for row in rows]
-    if mountain.paper:
+    if mountain.is_paper:
         holds = max(totals) <= 6800
     else:
-        straight = [pinned(setting.data, effort.control, seed).straight for seed in setting.seeds]
-        holds = all(total <= EASED * bound for total, bound in zip(totals, straight, strict=True))
+        straight_state_cost = [
+            solve_pinned(setting.data, budget.control_steps, seed).straight_state_cost for seed in setting.seeds
+        ]
+        holds = all(total <= MAX_RATIO * bound for total, bound in zip(totals, straight_state_cost, strict=True))
     yield Claim(
         f"{mountain.name}: learned trajectories go around heights and arrive (state cost and control)",
-        PAPER if mountain.paper else f"on Mt. Rainier {PAPER}",
-        f"{_costs(totals, rows)}. Mean squared distance to the surface {_mean(rows, 'off', 3)}, mean e^z"
-        f" {_mean(rows, 'high')}; ends reached to a W2 of {_mean(rows, 'reached', 3)}, members from each other"
-        f" {_mean(rows, 'floor', 3)}; {sum(row.lost for row in rows)} trajectories lost; {effort.rounds} rounds of"
-        f" {effort.pairs} pairs, {_mean(rows, 'seconds', 3)} CPU-seconds. Wanted: at most"
-        f" {'6800' if mountain.paper else f'{EASED:g} of the Brownian bridges'}, W2 at most {ARRIVED:g}",
+        PAPER if mountain.is_paper else f"on Mt. Rainier {PAPER}",
+        f"{_costs(totals, rows)}. Mean squared distance to the surface {_mean(rows, 'off_surface', 3)}, mean e^z"
+        f" {_mean(rows, 'mean_exp_height')}; ends reached to a W2 of {_mean(rows, 'w2', 3)}, members from each other"
+        f" {_mean(rows, 'w2_floor', 3)}; {sum(row.num_lost for row in rows)} trajectories lost; {budget.rounds} rounds"
+        f" of {budget.pairs} pairs, {_mean(rows, 'seconds', 3)} CPU-seconds. Wanted: at most"
+        f" {'6800' if mountain.is_paper else f'{MAX_RATIO:g} of the Brownian bridges'}, W2 at most {MAX_W2:g}",
         spread_of(totals),
-        verdict(holds and all(row.reached <= ARRIVED for row in rows)),
+        verdict(holds and all(row.w2 <= MAX_W2 for row in rows)),
     )
 
 
-def _costs(totals: Sequence[float], rows: Sequence[Pinned] | Sequence[Crossed]) -> str:
+def _costs(totals: Sequence[float], rows: Sequence[PinnedMetrics] | Sequence[BridgeMetrics]) -> str:
     beyond = mean_of([total - FLOOR for total in totals])
-    return f"{mean_of(totals, 5)}, of which control {_mean(rows, 'control')}; {beyond} above the least of {FLOOR:.0f}"
+    return (
+        f"{mean_of(totals, 5)}, of which control {_mean(rows, 'control_cost')}; {beyond} above the least of {FLOOR:.0f}"
+    )
 
 
-def _mean(rows: Sequence[Pinned] | Sequence[Crossed], name: str, digits: int = 4) -> str:
+def _mean(rows: Sequence[PinnedMetrics] | Sequence[BridgeMetrics], name: str, digits: int = 4) -> str:
     return mean_of([getattr(row, name) for row in rows], digits)

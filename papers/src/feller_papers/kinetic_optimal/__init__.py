@@ -46,11 +46,11 @@ BEYOND = (
     untestable("FineWeb-Edu: perplexity of kinetic-optimal mixtures", "below that of masks", "needs many GPUs"),
     untestable("MP-20 crystals as tokens: stability rate", "above that of earlier models", "needs a GPU for days"),
 )
-"""What no laptop can test."""
+"""Claims that need more than a laptop."""
 
 
 def kinetic_optimal(quick: bool, data: pathlib.Path | None, only: str = "") -> Iterator[Claim]:
-    """Test the paper's claims one after the other, or only those of tests with `only` in their name."""
+    """Return the tested claims; `only` selects tests by part of their name."""
     setting = Setting(seeds=(0, 1, 2), digits=800, text=1000, windows=2343, data=data, minutes=15.0)
     if quick:
         setting = replace(

@@ -1,4 +1,4 @@
-"""What the theory says about schedules of mixtures: exact, no training."""
+"""Exact claims about schedules of mixtures."""
 
 import math
 
@@ -14,17 +14,17 @@ from feller_papers.claims import Claim, verdict
 from feller_papers.kinetic_optimal.setting import Setting
 
 MASSES = (0.0, 1 / 256, 1 / 17, 0.5, 0.9)
-"""Of the source at the data; 0 is a mask."""
+"""Source probability of the data token; 0 is a mask."""
 
 
 def _speed(schedule: Schedule, mass: float, t: Tensor) -> Tensor:
-    """Return the Fisher information of a mixture at times, where the source gives the data a mass."""
+    """Return the Fisher information of a mixture at times, for a source probability of the data token."""
     path, x_1 = Mixture(schedule, CategoricalSource((mass, 1 - mass))), torch.zeros(len(t), dtype=torch.long)
     return (path.log_probabilities(x_1, t, 2).exp() * path.time_derivative(x_1, t, 2) ** 2).sum(1)
 
 
 def great_circle(setting: Setting) -> list[Claim]:
-    """Section 4: the schedule of least energy has constant speed, and its energy is 4 arccos(sqrt(mass))^2."""
+    """Return the claims of section 4: constant speed and energy 4 arccos(sqrt(mass))^2."""
     t, errors, speeds = torch.linspace(0.01, 0.99, 99, dtype=torch.float64), [], []
     for mass in MASSES:
         speed = _speed(KineticOptimal(mass), mass, t)

@@ -1,4 +1,4 @@
-"""What the claims about pictures are tested with: networks for 8 x 8 pictures of 17 levels, and samples of them."""
+"""Models of 8 x 8 images with 17 levels, and their sample metrics."""
 
 import functools
 from collections.abc import Callable
@@ -18,19 +18,19 @@ from feller_papers.pictures import Pictures
 from feller_papers.setting import fit_recipe
 
 PATHS = {"mask": levels_mask, "uniform": levels_uniform, "metric": levels_metric}
-Change = Callable[[Any, Network], tuple[Any, Network]]
-"""What is done to a path of tokens and its network before they are used."""
+PathTransform = Callable[[Any, Network], tuple[Any, Network]]
+"""Transform of a path and its network before sampling."""
 
 
-def as_it_is(path: Any, network: Network) -> tuple[Any, Network]:
-    """Return both."""
+def identity(path: Any, network: Network) -> tuple[Any, Network]:
+    """Return path and network unchanged."""
     return path, network
 
 
 @functools.cache
-def fitted(pictures: Pictures, kind: str, seed: int) -> Model:
-    """Return a network that was trained on a path, and always told the class."""
-    recipe = PATHS[kind](pictures.data, "small")
+def train_model(pictures: Pictures, path_name: str, seed: int) -> Model:
+    """Return a class-conditional model of a path."""
+    recipe = PATHS[path_name](pictures.data, "small")
     if not isinstance(recipe.objective, FlowMatching):
         raise TypeError(f"expected to match a path, got {type(recipe.objective).__name__}")
     recipe = replace(recipe, objective=replace(recipe.objective, cond_dropout=0.0))
@@ -38,16 +38,22 @@ def fitted(pictures: Pictures, kind: str, seed: int) -> Model:
 
 
 @functools.cache
-def sampled(
-    pictures: Pictures, kind: str, seed: int, calls: int, *, change: Change = as_it_is, draw: int = 0
+def sample_metrics(
+    pictures: Pictures,
+    path_name: str,
+    seed: int,
+    calls: int,
+    *,
+    transform: PathTransform = identity,
+    sampling_seed: int = 0,
 ) -> tuple[float, float]:
-    """Return the FD-cnn of samples, and the share that the judge sees as the class that was asked for."""
-    model, draws = fitted(pictures, kind, seed), Rng(draw).fold_in("samples")
+    """Return the FD-cnn of samples and the fraction that the judge classifies as the given class."""
+    model, rng = train_model(pictures, path_name, seed), Rng(sampling_seed).fold_in("samples")
     labels = pictures.data.given["label"]
     labels = labels[torch.arange(pictures.count) % len(labels)]
-    path, network = change(model.spec.path, model.network)
-    x_0 = model.spec.space.sample_base(pictures.count, draws.stream("source"))
+    path, network = transform(model.spec.path, model.network)
+    x_0 = model.spec.space.sample_base(pictures.count, rng.stream("source"))
     with torch.no_grad():
-        x_1 = simulate(path.process(network, {"label": labels}), x_0, linear_grid(calls), Euler(), draws)
+        x_1 = simulate(path.process(network, {"label": labels}), x_0, linear_grid(calls), Euler(), rng)
     values = model.spec.modality.decode(x_1)
-    return pictures.judge.distance(values), pictures.judge.agrees(values, labels)
+    return pictures.judge.distance(values), pictures.judge.accuracy(values, labels)

@@ -1,4 +1,4 @@
-"""How much is spent on the claims about discrete paths."""
+"""Budgets of the claims about discrete paths."""
 
 import pathlib
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is spent on the claims."""
+    """Budgets of all claims."""
 
     seeds: tuple[int, ...]
     digits: int
@@ -14,12 +14,12 @@ class Setting:
     text: int
     """Training steps of each network for characters."""
     windows: int
-    """Windows of held-out text that bounds are taken over, at most."""
+    """Maximum number of test windows for bounds."""
     data: pathlib.Path | None = None
-    """Folder with the larger data sets, of those that are not in the package."""
+    """Folder with the larger data sets, which are not in the package."""
     minutes: float | None = None
-    """Of the processor for each language model; None leaves out all that takes so long, larger pictures too."""
+    """CPU-minutes per language model; None skips all tests of this length, larger images too."""
     calls: tuple[int, int, int, int] = (4, 8, 16, 64)
-    """Of a network for a set of pictures: few, some, as usual, many."""
+    """Network calls per sample, in increasing order."""
     resamplings: tuple[float, ...] = (1.0, 4.0, 16.0)
-    """Expected events per token over all times, of correctors."""
+    """Expected resamplings per token of the correctors."""

@@ -1,4 +1,4 @@
-"""The Euler step of rates, for comparison."""
+"""Euler step of rates, as a baseline."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ from feller.paths import TokenStepRule
 from feller.paths.discrete.token_distribution import TokenDistribution
 
 _LARGE = 1e4
-"""Change of log p of a symbol that loses its last mass: surely left, but a number."""
+"""Finite change of log p of a token whose probability becomes zero."""
 
 
 @dataclass(frozen=True)
-class Instant(TokenStepRule):
-    """Rates at the start times the length of the step: the Euler step, which is valid on every path."""
+class EulerRates(TokenStepRule):
+    """Euler step on any path: rates at the start times the step size."""
 
     def distribution_and_change(
         self, path: TokenDistribution, x_1: Int[Tensor, " m"], t: Float[Tensor, " m"], s: float, vocab_size: int
     ) -> tuple[Float[Tensor, "m S"], Float[Tensor, "m S"]]:
-        """Look at the start alone."""
+        """Return distribution and change at the start of the step."""
         slope = path.time_derivative(x_1, t, vocab_size).nan_to_num(nan=0.0, posinf=_LARGE, neginf=-_LARGE)
         return path.log_probabilities(x_1, t, vocab_size), (s - t)[:, None] * slope

@@ -1,4 +1,4 @@
-"""What the claims about characters are tested with: windows of a corpus, small transformers, and bits per character."""
+"""Text corpora, small transformers and bits per character."""
 
 import functools
 import math
@@ -18,51 +18,51 @@ from feller.models.families.elbo import ELBO, estimate_elbo
 from feller.models.model import Model
 from feller.models.recipes.text import text, text_uniform
 from feller.networks.sequence.text_dit import TextDiT
-from feller_papers.kinetic_optimal.pictures import Change, as_it_is
+from feller_papers.kinetic_optimal.pictures import PathTransform, identity
 from feller_papers.setting import file_of, fit_recipe
 
 MISSING = "needs text/text8_style in the folder of --data"
-WINDOW = 64
-HELD_OUT = 149_952
-"""Characters of the test part."""
-SOME = 256
-"""Windows that go through a network together."""
+WINDOW_LENGTH = 64
+NUM_TEST_CHARACTERS = 149_952
+"""Number of test characters."""
+BATCH_SIZE = 256
+"""Batch size of the evaluation."""
 RECIPES = {"mask": text, "uniform": text_uniform}
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Windows to learn from, and others that do not overlap."""
+    """Training windows, and test windows without overlap."""
 
     name: str
     train: Dataset
     test: Int64[Tensor, "n length"]
-    standard: bool
-    """Whether it is the one that thresholds were set on."""
+    is_text8: bool
+    """Whether it is text8_style, on which the thresholds are defined."""
 
 
 @functools.cache
-def corpus(folder: pathlib.Path | None, size: int | None = WINDOW) -> Corpus:
-    """Return the text of the larger data, or else that of the package."""
+def corpus(folder: pathlib.Path | None, size: int | None = WINDOW_LENGTH) -> Corpus:
+    """Return text8_style if its folder is given, else the text of the package."""
     train, test = (file_of(folder, "text", "text8_style", f"{part}.txt") for part in ("train", "test"))
     if train is None or test is None:
-        whole = shakespeare_text("test").values[0]
-        return _cut("tiny Shakespeare", read("example:shakespeare", longest=size), whole, standard=False)
-    return _cut("text8_style, which is not text8", read(str(train), longest=size), test.read_text(), standard=True)
+        encoded = shakespeare_text("test").values[0]
+        return _cut("tiny Shakespeare", read("example:shakespeare", longest=size), encoded, is_text8=False)
+    return _cut("text8_style, which is not text8", read(str(train), longest=size), test.read_text(), is_text8=True)
 
 
-def _cut(name: str, train: Dataset, test: str, *, standard: bool) -> Corpus:
+def _cut(name: str, train: Dataset, test: str, *, is_text8: bool) -> Corpus:
     if not isinstance(train.modality, Text):
         raise TypeError(f"expected text, got {type(train.modality).__name__}")
     length = train.modality.length
-    whole = torch.tensor(train.modality.vocabulary.encode(test[: HELD_OUT // length * length]))
-    return Corpus(name, train, whole[: len(whole) // length * length].view(-1, length), standard)
+    encoded = torch.tensor(train.modality.vocabulary.encode(test[: NUM_TEST_CHARACTERS // length * length]))
+    return Corpus(name, train, encoded[: len(encoded) // length * length].view(-1, length), is_text8)
 
 
 @functools.cache
-def fitted(texts: Corpus, kind: str, steps: int, seed: int) -> Model:
-    """Return a transformer of 2 layers that was trained from masked or from wrong characters."""
-    recipe = RECIPES[kind](texts.train, "small")
+def train_model(texts: Corpus, path_name: str, steps: int, seed: int) -> Model:
+    """Return a trained transformer of 2 layers, with a mask or a uniform source."""
+    recipe = RECIPES[path_name](texts.train, "small")
     if not isinstance(recipe.architecture, TextDiT):
         raise TypeError(f"expected a TextTransformer, got {type(recipe.architecture).__name__}")
     architecture = replace(recipe.architecture, width=96, depth=2, heads=3)
@@ -72,35 +72,35 @@ def fitted(texts: Corpus, kind: str, steps: int, seed: int) -> Model:
 
 @dataclass(frozen=True)
 class Bits:
-    """A mean over windows, in bits per character."""
+    """Mean bits per character over windows."""
 
     mean: float
     error: float
-    """Standard error of the evaluation, not over training seeds."""
+    """Standard error over windows, not over training seeds."""
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} ({self.error:.3f})"
 
 
 def bits(nats: Tensor, length: int) -> Bits:
-    """Return bits per character of windows that take so many nats each."""
-    each = nats / (length * math.log(2))
-    return Bits(each.mean().item(), each.std().item() / math.sqrt(len(each)))
+    """Return bits per character from the nats of windows."""
+    bits_ = nats / (length * math.log(2))
+    return Bits(bits_.mean().item(), bits_.std().item() / math.sqrt(len(bits_)))
 
 
 def bound(
     model: Model,
     test: Int64[Tensor, "n length"],
-    rates: ELBO,
+    elbo: ELBO,
     times: int,
-    change: Change = as_it_is,
+    transform: PathTransform = identity,
 ) -> Bits:
-    """Return the bound on held-out windows, of the model or of what it is changed to."""
+    """Return the likelihood bound on test windows, after an optional transform of the model."""
     space = model.spec.space
-    path, network = change(model.spec.path, model.network)
-    parts = zip(range(0, len(test), SOME), test.split(SOME), strict=True)
-    found = [
-        estimate_elbo(path, space, network, part, {}, Rng(0, first), elbo=rates, times=times).nats
-        for first, part in parts
+    path, network = transform(model.spec.path, model.network)
+    parts = zip(range(0, len(test), BATCH_SIZE), test.split(BATCH_SIZE), strict=True)
+    nats_ = [
+        estimate_elbo(path, space, network, part, {}, Rng(0, start), elbo=elbo, times=times).nats
+        for start, part in parts
     ]
-    return bits(torch.cat(found), test.shape[1])
+    return bits(torch.cat(nats_), test.shape[1])

@@ -1,6 +1,6 @@
-"""Bounds of the error of whoever reconstructs a row, beside attacks.
+"""Bounds of the reconstruction error of a row, and attacks.
 
-Source of what is claimed: Guo, Karrer, Chaudhuri and van der Maaten 2022, "Bounding training data reconstruction in
+Source of the claims: Guo, Karrer, Chaudhuri and van der Maaten 2022, "Bounding training data reconstruction in
 private (deep) learning", arXiv 2201.12383.
 """
 
@@ -31,11 +31,11 @@ BEYOND = (
         "needs CIFAR-10 and a GPU",
     ),
 )
-"""What no laptop can test."""
+"""Claims that need more than a laptop."""
 
 
 def reconstruction_bounds(quick: bool, data: pathlib.Path | None, only: str = "") -> Iterator[Claim]:
-    """Test the paper's claims one after the other, or only those of tests with `only` in their name."""
+    """Return the tested claims; `only` selects tests by part of their name."""
     setting = Setting(data=data)
     if quick:
         setting = replace(setting, draws=500, trials=200, large=None, rows=16)

@@ -1,4 +1,4 @@
-"""What the account of watched rows costs, and how near it comes with one probe for each step."""
+"""Claims about the cost and accuracy of leakage tracking with one probe per step."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,87 +12,87 @@ from feller.privacy.leakage.leakage_tracking import LeakageTracker, estimate_by_
 from feller_papers.claims import Claim, verdict
 from feller_papers.reconstruction_bounds.pictures import digits, pictures
 from feller_papers.reconstruction_bounds.private import (
-    chosen,
-    laid_out,
     large_network,
     loss,
     small_network,
+    to_images,
+    tracked_rows,
     trained,
 )
-from feller_papers.reconstruction_bounds.setting import Plan, Setting
+from feller_papers.reconstruction_bounds.setting import Setting, TrainingPlan
 
 MOST, NEAR = 4.0, 0.10
-"""Clipped gradients that a probe may cost; share by which the total of the median row may be off."""
+"""Largest cost of a probe, in clipped gradients; largest relative error of the median row."""
 REPEATS = 7
 
 
-def _quickest(work: Callable[[], object]) -> float:
-    """Return the least seconds of the processor that something takes."""
+def _min_cpu_time(function: Callable[[], object]) -> float:
+    """Return the minimum CPU-seconds of a function."""
     times = []
     for _ in range(REPEATS + 1):
-        begun = time.process_time()
-        work()
-        times.append(time.process_time() - begun)
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
     return min(times[1:])
 
 
-def evaluations(network: nn.Module, x: torch.Tensor, labels: torch.Tensor, plan: Plan) -> float:
-    """Return what a look at some rows costs, in clipped gradients of the same rows."""
-    watch = LeakageTracker(x, lambda network, step: lambda z: {"x": z, "label": labels}, rate=0.1, rng=Rng(0))
-    look = _quickest(lambda: watch.update(loss, network, plan.clip, plan.sigma * plan.clip))
-    plain = _quickest(lambda: clipped_by_vmap(loss, network, {"x": x, "label": labels}, plan.clip))
-    return look / plain
+def evaluations(network: nn.Module, x: torch.Tensor, labels: torch.Tensor, plan: TrainingPlan) -> float:
+    """Return the cost of a tracking update, in clipped gradients of the same rows."""
+    tracker = LeakageTracker(x, lambda network, step: lambda z: {"x": z, "label": labels}, rate=0.1, rng=Rng(0))
+    update_seconds = _min_cpu_time(lambda: tracker.update(loss, network, plan.clip, plan.sigma * plan.clip))
+    gradient_seconds = _min_cpu_time(lambda: clipped_by_vmap(loss, network, {"x": x, "label": labels}, plan.clip))
+    return update_seconds / gradient_seconds
 
 
 def cost(setting: Setting) -> Iterator[Claim]:
-    """Time of the account."""
-    found = pictures(setting)
-    small = setting.large is None or found.name == "digits"
+    """Return the claim about the cost of tracking."""
+    data = pictures(setting)
+    small = setting.large is None or data.name == "digits"
     plan = setting.small if setting.large is None or small else setting.large
-    found = digits() if small else found
+    data = digits() if small else data
     network = (small_network if small else large_network)(Rng(setting.seed))
-    which = chosen(len(found.train.x), plan, setting.seed)
-    ratio = evaluations(network, laid_out(found.train, found.side)[which], found.train.labels[which], plan)
+    rows = tracked_rows(len(data.train.x), plan, setting.seed)
+    ratio = evaluations(network, to_images(data.train, data.side)[rows], data.train.labels[rows], plan)
     yield Claim(
-        f"{found.name}: the account of a row and step costs at most {MOST:g} clipped gradients",
+        f"{data.name}: the account of a row and step costs at most {MOST:g} clipped gradients",
         "50 probes of which each costs as much; 3.8 measured elsewhere",
-        f"{ratio:.2f}, of {len(which)} rows at once, of the processor's time",
+        f"{ratio:.2f}, of {len(rows)} rows at once, of the processor's time",
         f"least of {REPEATS} times",
         verdict(ratio <= MOST),
     )
 
 
 def totals(setting: Setting) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the total of each watched row by one probe for each step, and exactly, along one training."""
-    found, plan = digits(), setting.small
-    x, labels = laid_out(found.train, found.side), found.train.labels
-    which, network = chosen(len(x), plan, setting.seed), small_network(Rng(setting.seed))
-    its, rate = labels[which], plan.batch / len(x)
+    """Return eta^2 of each tracked row, by one probe per step and exactly, in one training."""
+    data, plan = digits(), setting.small
+    x, labels = to_images(data.train, data.side), data.train.labels
+    rows, network = tracked_rows(len(x), plan, setting.seed), small_network(Rng(setting.seed))
+    row_labels, rate = labels[rows], plan.batch / len(x)
     probes, exact = (
         LeakageTracker(
-            x[which],
-            lambda network, step: lambda z: {"x": z, "label": its},
+            x[rows],
+            lambda network, step: lambda z: {"x": z, "label": row_labels},
             rate=rate,
             rng=Rng(setting.seed).fold_in("account"),
-            estimator=how,
+            estimator=estimator,
         )
-        for how in (estimate_by_probe, estimate_by_coordinate)
+        for estimator in (estimate_by_probe, estimate_by_coordinate)
     )
     for _ in trained(network, x, labels, plan, setting.seed):
-        for watch in (probes, exact):
-            watch.update(loss, network, plan.clip, plan.sigma * plan.clip)
+        for tracker in (probes, exact):
+            tracker.update(loss, network, plan.clip, plan.sigma * plan.clip)
     return probes.leakage.eta2, exact.leakage.eta2
 
 
 def nearness(setting: Setting) -> Iterator[Claim]:
-    """Probes beside all coordinates."""
+    """Return the claim about the error of probes."""
     probed, exact = totals(setting)
-    off = (probed / exact - 1).abs()
+    errors = (probed / exact - 1).abs()
     yield Claim(
         f"digits: one probe for each step tells eta^2 of the median row to {100 * NEAR:g} %",
         "without bias; 50 probes for each step",
-        f"{100 * off.median().item():.2g} % off at the median, {100 * off.max().item():.2g} % at most, of all steps"
-        " together, beside all 64 coordinates",
-        f"1 seed, {len(off)} rows",
-        verdict(off.median().item() <= NEAR),
+        f"{100 * errors.median().item():.2g} % off at the median, {100 * errors.max().item():.2g} % at most, of all"
+        " steps together, beside all 64 coordinates",
+        f"1 seed, {len(errors)} rows",
+        verdict(errors.median().item() <= NEAR),
     )

@@ -1,4 +1,4 @@
-"""The pictures that are reconstructed: MNIST where a folder has it, else the digits of the package."""
+"""Images of the claims: MNIST if its folder is given, else the digits of the package."""
 
 import functools
 import pathlib
@@ -18,21 +18,21 @@ TRAIN, TESTS = "train-images-idx3-ubyte.gz", ("t10k-images-idx3-ubyte.gz", "t10k
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Pictures and their classes."""
+    """Images and their labels."""
 
     x: Float64[Tensor, "n d"]
-    """Pixels, from 0 to 1."""
+    """Pixels in [0, 1]."""
     labels: Int64[Tensor, " n"]
 
     def of(self, *classes: int) -> "Part":
-        """Return those of some classes."""
+        """Return the images of given classes."""
         which = torch.isin(self.labels, torch.tensor(classes))
         return Part(self.x[which], self.labels[which])
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures to learn from, and others to judge by."""
+    """Training and test images."""
 
     name: str
     side: int
@@ -41,7 +41,7 @@ class Pictures:
 
 
 def pictures(setting: Setting) -> Pictures:
-    """Return the largest set that is there."""
+    """Return the largest available data set."""
     folder = setting.data
     train = file_of(folder, "images", "mnist", TRAIN)
     tests = [file for file in (file_of(folder, "images", "mnist", name) for name in TESTS) if file is not None]

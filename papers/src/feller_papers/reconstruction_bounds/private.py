@@ -1,4 +1,4 @@
-"""A network that is trained with privacy, and what its steps tell about some rows."""
+"""DP-SGD training with leakage tracking of some rows."""
 
 import copy
 import functools
@@ -24,14 +24,14 @@ from feller.privacy.leakage.leakage_tracking import LeakageTracker, estimate_by_
 from feller.privacy.leakage.row_gradients import ExampleBuilder
 from feller.privacy.noise.grid_noise import make_noise
 from feller_papers.reconstruction_bounds.pictures import Part, Pictures, digits, pictures
-from feller_papers.reconstruction_bounds.setting import Plan, Setting
+from feller_papers.reconstruction_bounds.setting import Setting, TrainingPlan
 
 WIDTH = 16
-"""Of the small network."""
+"""Hidden width of the small network."""
 
 
 def large_network(draws: Rng) -> nn.Module:
-    """Return that of the paper's program for 28 x 28 pixels: smooth, so that gradients have slopes."""
+    """Return the smooth network of the paper's code for 28 x 28 pixels."""
     with seeded_init(draws):
         return nn.Sequential(
             nn.Unflatten(1, (1, 28)),
@@ -49,23 +49,23 @@ def large_network(draws: Rng) -> nn.Module:
 
 
 def small_network(draws: Rng) -> nn.Module:
-    """Return one for 8 x 8 pixels."""
+    """Return a network for 8 x 8 pixels."""
     with seeded_init(draws):
         return nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 10))
 
 
 def loss(network: nn.Module, example: dict[str, Tensor]) -> Float[Tensor, " b"]:
-    """Return -log of the probability of the right class."""
+    """Return the cross-entropy per example."""
     return nn.functional.cross_entropy(network(example["x"]), example["label"], reduction="none")
 
 
-def laid_out(part: Part, side: int) -> Float[Tensor, "n side side"]:
-    """Return pictures as networks take them."""
+def to_images(part: Part, side: int) -> Float[Tensor, "n side side"]:
+    """Return images as network inputs."""
     return part.x.float().unflatten(1, (side, side))
 
 
-def trained(network: nn.Module, x: Tensor, labels: Tensor, plan: Plan, seed: int) -> Iterator[int]:
-    """Train with privacy on Poisson samples; yield the number of each step before it is taken."""
+def trained(network: nn.Module, x: Tensor, labels: Tensor, plan: TrainingPlan, seed: int) -> Iterator[int]:
+    """Train by DP-SGD with Poisson sampling; yield the index of each step before it."""
     gradient = DPSGD(
         sigma=plan.sigma, clip=FixedClipNorm(plan.clip), noise=make_noise(seed, "reconstruction bounds", "noise")
     )
@@ -79,10 +79,10 @@ def trained(network: nn.Module, x: Tensor, labels: Tensor, plan: Plan, seed: int
 
 
 @dataclass
-class Recorder:
-    """Finds sizes by probes, and keeps the sum of |J|^2, which a bracket multiplies in the paper."""
+class NormRecorder:
+    """Probe estimator that accumulates |J|^2, which the paper multiplies by its amplification factor."""
 
-    whole: Float64[Tensor, " b"] | float = field(default=0.0)
+    squared_norm: Float64[Tensor, " b"] | float = field(default=0.0)
 
     def __call__(
         self,
@@ -90,108 +90,112 @@ class Recorder:
         network: nn.Module,
         build: ExampleBuilder,
         z: Tensor,
-        cut: ClipFn,
+        clip: ClipFn,
         draw: RandomStream,
-        which: Tensor | None,
+        indices: Tensor | None,
     ) -> GradientSensitivity:
-        """Look."""
-        pull = estimate_by_probe(loss, network, build, z, cut, draw, which)
-        self.whole = self.whole + pull.frobenius_sq
-        return pull
+        """Return the sensitivity, and add its squared norm."""
+        sensitivity = estimate_by_probe(loss, network, build, z, clip, draw, indices)
+        self.squared_norm = self.squared_norm + sensitivity.frobenius_sq
+        return sensitivity
 
 
-def bracket(rate: float, sigma: float, delta: float) -> float:
-    """Return q / (q + (1 - q) e^-eps), by which the paper has information go down, with an epsilon of one step.
+def amplification_factor(rate: float, sigma: float, delta: float) -> float:
+    """Return q / (q + (1 - q) e^-eps), the amplification factor of the paper, with the epsilon of one step.
 
-    It is that of normal noise whose gradient may be replaced, at a delta, which the paper takes for one of delta zero.
+    Epsilon is that of the Gaussian mechanism at a delta under replacement; the paper uses it as if delta were 0.
     """
     epsilon = math.sqrt(2 * math.log(1.25 / delta)) * 2 / sigma
     return rate / (rate + (1 - rate) * math.exp(-epsilon))
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
-    """A private training and its account."""
+class PrivateRun:
+    """Private training with tracked leakage."""
 
     name: str
     side: int
-    plan: Plan
+    plan: TrainingPlan
     accuracy: float
-    """On unseen pictures."""
-    expense: PoissonSubsampledGaussian
+    """Accuracy on test images."""
+    dp_event: PoissonSubsampledGaussian
     rows: Float[Tensor, "b side side"]
-    """That were watched."""
+    """Tracked rows."""
     labels: Int64[Tensor, " b"]
     bounds: Float64[Tensor, " b"]
-    """Least mean squared error of a pixel, of each."""
-    published: Float64[Tensor, " b"]
-    """The same by the paper's bracket in place of the exact law of a sampled row."""
+    """Lower bound of the mean squared pixel error per row."""
+    published_bounds: Float64[Tensor, " b"]
+    """The same bounds by the paper's amplification factor instead of the exact subsampled law."""
     spread: float
-    """Root mean square of a pixel about the mean picture."""
+    """Root mean square deviation of pixels from the mean image."""
     snapshots: list[nn.Module]
-    """Networks at the start of each quarter of the training."""
+    """Networks at the start of each training quarter."""
     seconds: float
-    """Of the processor."""
+    """CPU-seconds."""
 
 
-def model_of(setting: Setting) -> Trained:
-    """Return the training on the largest pictures that are there and that the setting has a plan for."""
-    found = pictures(setting)
-    if setting.large is None or found.name == "digits":
-        return on_digits(setting)
+def private_run(setting: Setting) -> PrivateRun:
+    """Return the run on the largest available images that the setting has a plan for."""
+    data = pictures(setting)
+    if setting.large is None or data.name == "digits":
+        return digits_run(setting)
     return _large(setting, setting.large)
 
 
 @functools.cache
-def on_digits(setting: Setting) -> Trained:
-    """Return the training on the digits of the package."""
+def digits_run(setting: Setting) -> PrivateRun:
+    """Return the run on the digits of the package."""
     return _watched(digits(), small_network(Rng(setting.seed)), setting.small, setting.seed)
 
 
 @functools.cache
-def _large(setting: Setting, plan: Plan) -> Trained:
+def _large(setting: Setting, plan: TrainingPlan) -> PrivateRun:
     return _watched(pictures(setting), large_network(Rng(setting.seed)), plan, setting.seed)
 
 
-def chosen(n: int, plan: Plan, seed: int) -> Int64[Tensor, " b"]:
-    """Return which rows are watched."""
-    return Rng(seed).stream("watched").uniform((n,), torch.float64).argsort()[: plan.watched]
+def tracked_rows(n: int, plan: TrainingPlan, seed: int) -> Int64[Tensor, " b"]:
+    """Return the indices of tracked rows."""
+    return Rng(seed).stream("watched").uniform((n,), torch.float64).argsort()[: plan.num_tracked]
 
 
-def _watched(found: Pictures, network: nn.Module, plan: Plan, seed: int) -> Trained:
-    begun = time.process_time()
-    x, labels = laid_out(found.train, found.side), found.train.labels
-    which, n = chosen(len(x), plan, seed), len(x)
-    rows, its, rate, record = x[which], labels[which], plan.batch / n, Recorder()
-    watch = LeakageTracker(
+def _watched(data: Pictures, network: nn.Module, plan: TrainingPlan, seed: int) -> PrivateRun:
+    start = time.process_time()
+    x, labels = to_images(data.train, data.side), data.train.labels
+    indices, n = tracked_rows(len(x), plan, seed), len(x)
+    rows, row_labels, rate, recorder = x[indices], labels[indices], plan.batch / n, NormRecorder()
+    tracker = LeakageTracker(
         rows,
-        lambda network, step: lambda z: {"x": z, "label": its},
+        lambda network, step: lambda z: {"x": z, "label": row_labels},
         rate=rate,
         rng=Rng(seed).fold_in("watch"),
-        estimator=record,
-        every=plan.every,
+        estimator=recorder,
+        every=plan.track_every,
     )
     snapshots, steps = [], plan.steps(n)
     for step in trained(network, x, labels, plan, seed):
         if step % -(-steps // 4) == 0:
             snapshots.append(copy.deepcopy(network))
-        watch.update(loss, network, plan.clip, plan.sigma * plan.clip)
+        tracker.update(loss, network, plan.clip, plan.sigma * plan.clip)
     with torch.no_grad():
-        right = torch.eq(network(laid_out(found.test, found.side)).argmax(1), found.test.labels).double().mean().item()
-    share = bracket(rate, plan.sigma, plan.delta) * rate / (plan.sigma * plan.clip) ** 2
-    told = plan.every * share * torch.as_tensor(record.whole, dtype=torch.float64) / watch.leakage.dim
-    centred = found.train.x - found.train.x.mean(0)
-    return Trained(
-        found.name,
-        found.side,
+        accuracy_ = (
+            torch.eq(network(to_images(data.test, data.side)).argmax(1), data.test.labels).double().mean().item()
+        )
+    factor = amplification_factor(rate, plan.sigma, plan.delta) * rate / (plan.sigma * plan.clip) ** 2
+    published_eta2 = (
+        plan.track_every * factor * torch.as_tensor(recorder.squared_norm, dtype=torch.float64) / tracker.leakage.dim
+    )
+    centred_x = data.train.x - data.train.x.mean(0)
+    return PrivateRun(
+        data.name,
+        data.side,
         plan,
-        right,
+        accuracy_,
         PoissonSubsampledGaussian("training", plan.sigma, rate, steps),
         rows,
-        its,
-        watch.leakage.mse_bound(),
-        unbiased_mse_bound(told),
-        centred.square().mean().sqrt().item(),
+        row_labels,
+        tracker.leakage.mse_bound(),
+        unbiased_mse_bound(published_eta2),
+        centred_x.square().mean().sqrt().item(),
         snapshots,
-        time.process_time() - begun,
+        time.process_time() - start,
     )

@@ -1,53 +1,53 @@
-"""How much is spent on the claims about bounds of reconstruction."""
+"""Budgets of the claims about reconstruction bounds."""
 
 import pathlib
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A private training, and who is watched in it."""
+class TrainingPlan:
+    """Hyperparameters of a private training with tracked rows."""
 
     batch: int
-    """Rows of a step, on average."""
+    """Expected batch size."""
     epochs: int
     lr: float
     momentum: float
     clip: float
     sigma: float
-    """Noise, in clip norms."""
+    """Noise multiplier."""
     delta: float
-    watched: int
-    """Rows."""
-    every: int
-    """So many steps are looked at once."""
-    useful: float
-    """Accuracy from which on a model is of use."""
+    num_tracked: int
+    """Number of tracked rows."""
+    track_every: int
+    """Steps between tracking updates."""
+    min_accuracy: float
+    """Smallest useful accuracy."""
 
     def steps(self, n: int) -> int:
-        """Return how many steps so many epochs of n rows take."""
+        """Return the number of steps for n rows."""
         return self.epochs * n // self.batch
 
 
-LARGE = Plan(600, 50, 0.03, 0.5, 8.0, 0.5, 1e-9, watched=256, every=5, useful=0.95)
-"""That of the paper's program for MNIST."""
-SMALL = Plan(144, 15, 0.5, 0.5, 2.0, 0.5, 1e-5, watched=64, every=1, useful=0.85)
-"""For the digits of the package."""
+LARGE = TrainingPlan(600, 50, 0.03, 0.5, 8.0, 0.5, 1e-9, num_tracked=256, track_every=5, min_accuracy=0.95)
+"""Plan of the paper's code for MNIST."""
+SMALL = TrainingPlan(144, 15, 0.5, 0.5, 2.0, 0.5, 1e-5, num_tracked=64, track_every=1, min_accuracy=0.85)
+"""Plan for the digits of the package."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is spent on the claims."""
+    """Budgets of all claims."""
 
     data: pathlib.Path | None = None
-    """Folder with the larger pictures."""
+    """Folder with the larger images."""
     seed: int = 0
     draws: int = 10_000
-    """Noisy weights that an attacker sees."""
+    """Number of noisy weights for the attack."""
     trials: int = 1_000
-    """Of attacks on small problems."""
-    large: Plan | None = LARGE
-    """Training on the larger pictures; None leaves it to the digits of the package."""
-    small: Plan = SMALL
+    """Number of attacks on small problems."""
+    large: TrainingPlan | None = LARGE
+    """Plan for the larger images; None uses the digits of the package."""
+    small: TrainingPlan = SMALL
     rows: int = 100
-    """That are read from gradients, at each noise."""
+    """Rows per noise in gradient inversion."""
