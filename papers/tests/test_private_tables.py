@@ -39,6 +39,7 @@ from feller_papers.private_tables.methods import (
     AIM_TRIPLES,
     INDEPENDENT,
     MST,
+    ONE_WAY,
     ROW_MODEL,
     SHUFFLED,
     TINY_NO_MARGINALS,
@@ -154,7 +155,7 @@ def test_recipes_of_methods() -> None:
     assert INDEPENDENT.build_recipe(rows, TINY).objective.method == "independent"
     triples = AIM_TRIPLES.build_recipe(rows, TINY).objective
     assert (triples.method, triples.degree, triples.max_model_size) == ("aim", 3, 8.0)
-    assert ROW_MODEL.build_recipe(rows, TINY).objective.shuffle_prob == 0
+    assert ONE_WAY.build_recipe(rows, TINY).objective.shuffle_prob == 0
     assert SHUFFLED.build_recipe(rows, TINY).objective.shuffle_prob == 1
     measured = rows.with_modality(rows.modality.with_marginals_of(rows.values))
     uniform = TINY_NO_MARGINALS.build_recipe(measured, TINY)

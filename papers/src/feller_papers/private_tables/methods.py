@@ -53,8 +53,9 @@ def with_marginals(method: str, *, degree: int = 2, max_model_size: float | None
 
 
 def one_way_marginals(recipe: Recipe) -> Recipe:
-    """Return a recipe that measures one-way marginals only, without pretraining on marginals of pairs."""
-    return replace(recipe, objective=replace(cast(RowLikelihood, recipe.objective), marginals_budget=0.0))
+    """Return a recipe that measures one-way marginals only, without pretraining, in the column order of the table."""
+    objective = cast(RowLikelihood, recipe.objective)
+    return replace(recipe, objective=replace(objective, marginals_budget=0.0, shuffle_prob=0.0))
 
 
 def shuffle_columns(recipe: Recipe) -> Recipe:
