@@ -25,7 +25,7 @@ VERDICTS = {HOLDS, FAILS}
 def test_surface_metrics() -> None:
     grid = np.stack(np.meshgrid(np.linspace(-5, 5, 40), np.linspace(-5, 5, 40)), -1).reshape(-1, 2)
     flat = PointCloudSurface(np.concatenate([grid, np.full((1600, 1), 0.5)], 1))
-    terrain = surface.Terrain("a plain", flat, problems.lidar(flat), paper=False)
+    terrain = surface.Terrain("a plain", flat, problems.lidar(flat), is_paper=False)
     x = torch.tensor([[0.0, 0.0, 0.5], [1.0, 2.0, 0.8]], dtype=F64)
     assert terrain.surface_metrics(x) == pytest.approx((0.045, math.exp(0.5)), abs=1e-6)
 
