@@ -51,7 +51,7 @@ class Autoencoding(Objective):
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Return a batch with the noise of the codes."""
         x = batch["x_1"]
-        return {"x": x, "noise": CODE_NOISE * rng.stream("noise").normal((len(x), network.encoder[0].in_features))}
+        return {"x": x, "noise": CODE_NOISE * rng.stream("noise").normal((len(x), network.decoder[0].in_features))}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return the mean squared reconstruction error."""
