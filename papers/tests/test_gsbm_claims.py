@@ -99,4 +99,4 @@ def test_the_corridor(monkeypatch) -> None:
     (claim,) = spider.corridor(TINY)
     assert claim.verdict in VERDICTS
     row = spider.solve_spider(TINY, 0)
-    assert 0.1 < row.straight_state_cost < 0.5
+    assert 0.1 < row.straight_inside < 0.5

@@ -118,15 +118,13 @@ def solve_pinned(data: pathlib.Path | None, steps: int, seed: int) -> PinnedMetr
     mountain, rng = terrain(data), Rng(seed).fold_in("pinned")
     problem = mountain.problem
     x_0, x_1 = (crowd(NUM_PAIRS, rng.fold_in(end)) for end, crowd in enumerate(problem.populations[0]))
-    straight_state_cost = GaussianPaths.brownian_bridges(
-        x_0, x_1, problem.noise, CONTROL.mean_knots, CONTROL.scale_knots
-    )
+    straight_paths = GaussianPaths.brownian_bridges(x_0, x_1, problem.noise, CONTROL.mean_knots, CONTROL.scale_knots)
     start = time.process_time()
-    paths, trace = replace(CONTROL, steps=steps).solve(straight_state_cost, problem.cost, rng)
+    paths, trace = replace(CONTROL, steps=steps).solve(straight_paths, problem.cost, rng)
     seconds = time.process_time() - start
     control = (trace.kinetic + (x_1 - x_0).square().sum(1) / 2).mean().item()
     found = []
-    for one in (straight_state_cost, paths):
+    for one in (straight_paths, paths):
         t = (torch.arange(NUM_TIMES) + 0.5) / NUM_TIMES
         moments = one.grid(t)
         z = rng.stream("judge").normal(tuple(moments.mean.shape))
@@ -206,10 +204,10 @@ def crossing(setting: Setting) -> Iterator[Claim]:
     if mountain.is_paper:
         holds = max(totals) <= 6800
     else:
-        straight_state_cost = [
+        straight_state_costs = [
             solve_pinned(setting.data, budget.control_steps, seed).straight_state_cost for seed in setting.seeds
         ]
-        holds = all(total <= MAX_RATIO * bound for total, bound in zip(totals, straight_state_cost, strict=True))
+        holds = all(total <= MAX_RATIO * bound for total, bound in zip(totals, straight_state_costs, strict=True))
     yield Claim(
         f"{mountain.name}: learned trajectories go around heights and arrive (state cost and control)",
         PAPER if mountain.is_paper else f"on Mt. Rainier {PAPER}",
