@@ -26,7 +26,7 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether the mean is significantly above 0."""
+        """True if the mean is significantly above 0."""
         return self.mean > Z_THRESHOLD * self.error
 
     def __str__(self) -> str:

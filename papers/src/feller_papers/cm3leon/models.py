@@ -51,7 +51,7 @@ class ModelKey:
     documents: int = MAX_RETRIEVED
     """Largest number of retrieved documents in training."""
     tuned: bool = False
-    """Whether it is instruction-tuned."""
+    """True for an instruction-tuned model."""
 
 
 def base_model(setting: Setting, seed: int, dial: int, documents: int = MAX_RETRIEVED) -> GPTNetwork:

@@ -43,7 +43,7 @@ WAYS = {
     "shortest lines, Euler": (True, FLOW),
     "shortest lines, midpoint": (True, MIDPOINT),
 }
-"""Whether the network uses geodesic paths instead of von Mises paths, and the sampler."""
+"""Path of the network (True: geodesic, False: von Mises) and sampler, by name."""
 
 
 @dataclass(frozen=True, eq=False)

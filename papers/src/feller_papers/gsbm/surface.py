@@ -59,7 +59,7 @@ class Terrain:
     surface: PointCloudSurface
     problem: BridgeProblem
     is_paper: bool
-    """Whether it is the surface of the paper."""
+    """True for the surface of the paper."""
 
     def surface_metrics(self, x: Float[Tensor, "*b 3"]) -> tuple[float, float]:
         """Return the mean squared distance to the surface, and the mean of e^z on it."""

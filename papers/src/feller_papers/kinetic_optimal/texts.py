@@ -38,7 +38,7 @@ class Corpus:
     train: Dataset
     test: Int64[Tensor, "n length"]
     is_text8: bool
-    """Whether it is text8_style, on which the thresholds are defined."""
+    """True for text8_style, on which the thresholds are defined."""
 
 
 @functools.cache

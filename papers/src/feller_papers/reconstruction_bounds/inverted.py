@@ -58,7 +58,7 @@ class AttackMetrics:
 
     @property
     def below(self) -> bool:
-        """Whether the error is significantly below its bound."""
+        """True if the error is significantly below its bound."""
         return self.error + NUM_STANDARD_ERRORS * self.standard_errors < self.bound
 
     @property

@@ -75,7 +75,7 @@ class SceneConfig:
     max_things: int = MAX_THINGS
     """Largest number of things after an edit."""
     shifted: bool = True
-    """Whether positions are jittered."""
+    """True if positions are jittered."""
     letters: str = string.ascii_uppercase
     """Alphabet of words."""
     max_letters: int = 3

@@ -438,7 +438,8 @@ def _choice(column: ModelledColumn, texts: Sequence[str]) -> ColumnChoice:
     present = [text for text, code in codes.items() if code < column.num_values]
     if isinstance(column, Numerical | Datetime):
         spans = [_ends(column, text, text) for text in present]
-        spans += [_ends(column, *(text.split(BETWEEN, 1) if BETWEEN in text else (text, text))) for text in ranges]
+        ends = [text.partition(BETWEEN) for text in ranges]
+        spans += [_ends(column, first, last if between else first) for first, between, last in ends]
     elif isinstance(column, Grouped):
         spans = [(index, index) for index in column.word_indices(text_array(present)).tolist()]
     else:

@@ -31,7 +31,7 @@ from feller.data.tables.modality import Table, bars, unmodelled_notes
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.raking import Crosstab, rake_rows
 from feller.data.tables.schema import Schema
-from feller.data.tables.table_writer import table_writers
+from feller.data.tables.table_writer import table_writers, text_arrays
 from feller.data.tables.transforms import all_cells, cells_of, read_values, write_values
 from feller.data.tables.unmodelled_columns import Identifier
 from feller.spaces import HistoryTokens
@@ -274,11 +274,11 @@ class Histories(Modality):
         return self._writers_of(self.cells)
 
     def _writers_of(self, cells: Callable[[Tensor], RawTable]) -> dict[str, Writer]:
-        return table_writers(cells, self.write_cells, lambda values, table: _text_arrays(table), self.show)
+        return table_writers(cells, self.write_cells, lambda values, table: text_arrays(table), self.show)
 
     def arrays(self, values: Int64[Tensor, "n codes"], given: Cond) -> dict[str, np.ndarray]:
         """Return the .npz arrays: cells as text, [rows, columns], and the names of the columns."""
-        return _text_arrays(self.cells(values))
+        return text_arrays(self.cells(values))
 
     def frame(self, values: Int64[Tensor, "n codes"], given: Cond) -> pd.DataFrame:
         """Return one row per row of each person, with the dtypes of the training table."""
@@ -289,11 +289,6 @@ class Histories(Modality):
         repeated = self.split(values)[0].repeat_interleave(self.lengths(values), 0)
         codes = torch.cat([repeated, self.valid_rows(values)], 1)
         return bars(codes.cpu().numpy(), (*self.persons.schema.modelled, *self.rows.schema.modelled), columns)
-
-
-def _text_arrays(table: RawTable) -> dict[str, np.ndarray]:
-    cells = table.values.to_pandas().to_numpy(dtype=object).astype(np.str_)
-    return {"samples": cells, "columns": np.array(table.columns)}
 
 
 def with_conditions_on_cells(modality: Modality) -> Table | Histories | None:

@@ -40,7 +40,7 @@ from feller.data.tables.partial_tables import identified
 from feller.data.tables.raking import Crosstab, crosstab_weights, exchange_rows, rake_rows
 from feller.data.tables.schema import ROW, Schema
 from feller.data.tables.schema_detection import detect_schema
-from feller.data.tables.table_writer import table_writers
+from feller.data.tables.table_writer import table_writers, text_arrays
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier, SkippedColumn
 from feller.spaces import ColumnTokenizer, DigitTokenizer, PairConstraint, TableTokens
 
@@ -363,8 +363,7 @@ class Table(Modality):
 
     def _arrays(self, values: Int64[Tensor, "n k"], table: RawTable) -> dict[str, np.ndarray]:
         return {
-            "samples": table.values.to_pandas().to_numpy(dtype=object).astype(np.str_),
-            "columns": np.array(table.columns),
+            **text_arrays(table),
             "codes": values.cpu().numpy(),
             "modelled": np.array([column.name for column in self.schema.modelled]),
         }

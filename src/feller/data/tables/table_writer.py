@@ -55,6 +55,12 @@ def table_writers(
     }
 
 
+def text_arrays(table: RawTable) -> dict[str, np.ndarray]:
+    """Return the cells of a table as text, [rows, columns], and the names of the columns, for a .npz file."""
+    cells = table.values.to_pandas().to_numpy(dtype=object).astype(np.str_)
+    return {"samples": cells, "columns": np.array(table.columns)}
+
+
 @contextlib.contextmanager
 def table_writer(path: pathlib.Path, schema: Schema, dialect: Dialect) -> Iterator[PartWriter]:
     """Return a function that appends the rows of a table to a .csv, .tsv or .parquet file.
