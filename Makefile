@@ -22,9 +22,9 @@ demo: $(READY)
 	@echo "look at runs/demo/samples/grid.png and runs/demo/report.html"
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests papers/tests
 
-# All tests: also those that take long, those of the page in a browser, and those of the reproductions.
+# All tests: also those that take long and those of the page in a browser.
 test-all: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers,release]' -e papers
 	scripts/browser.sh

@@ -142,7 +142,7 @@ def test_times_are_stratified() -> None:
 
 def test_path_integral_weights_of_a_barrier() -> None:
     """W1 at .5 falls at least fivefold and -log of the mean weight within .01; over the steps, nothing moves."""
-    cost, laws = barrier()
+    cost, marginals = barrier()
     paths, _ = ConditionalControl(num_samples=32).solve(
         GaussianPaths.brownian_bridges(*Barrier().pairs(), 1.0, 15, 30), Barrier(), Rng(0)
     )
@@ -152,12 +152,12 @@ def test_path_integral_weights_of_a_barrier() -> None:
     assert 0.43 < found.ess.item() / 20_000 < 0.6
     x, weights = found.states[0, :, 150, 0], found.log_weights[0].exp()
     equal = torch.full_like(weights, 1 / len(weights))
-    before, after = laws[0.5].w1(x, equal), laws[0.5].w1(x, weights)
+    before, after = marginals[0.5].w1(x, equal), marginals[0.5].w1(x, weights)
     assert 0.075 < before < 0.1
     assert after < before / 5
-    assert abs(weights[x.abs() < 0.3].sum() - laws[0.5].near(0.3)) < 0.015
+    assert abs(weights[x.abs() < 0.3].sum() - marginals[0.5].prob_within(0.3)) < 0.015
     wrong = (found.log_weights[0] / 300).softmax(0)
-    assert laws[0.5].w1(x, wrong) > 0.95 * before
+    assert marginals[0.5].w1(x, wrong) > 0.95 * before
 
 
 @pytest.mark.parametrize(("row", "least"), [(0, 0.8), (1, 0.005), (2, 0.9)])
