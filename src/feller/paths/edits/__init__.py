@@ -1,0 +1,1 @@
+"""Paths of sequences of variable length, which change by insertions, deletions and substitutions."""

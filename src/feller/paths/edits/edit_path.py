@@ -1,0 +1,198 @@
+"""Base class of paths of sequences of variable length: insertions, deletions and substitutions are jumps.
+
+Data and source are aligned, with blanks where a token is inserted or deleted. The slots of the alignment change
+independently given source and data, at rates that are constant in the time tau = -log sigma(t). The state consists of
+the tokens of the slots without the blanks. Source: Havasi et al. 2025, "Edit Flows", arXiv 2506.09018.
+"""
+
+import abc
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
+
+from feller.core.pytree import State
+from feller.core.rng import RandomStream
+from feller.paths.discrete.token_sampler import TokenSampler
+from feller.paths.edits.alignment import Alignment, LeftAlignment
+from feller.paths.edits.apply_edits import Edits, apply_edits
+from feller.paths.path import Path, check_times, require_rng
+from feller.paths.processes import Characteristics, Jumps
+from feller.paths.schedules import Linear, Schedule
+from feller.spaces.sequences import Sequences
+
+MAX_TIME = 0.999
+"""Latest time at which networks are trained and evaluated, since the rates per unit of time are infinite at t = 1."""
+EditTarget = dict[str, Tensor]
+"""Edits that remain, by slot of the alignment, [b, n] each: `position`, the number of tokens up to the slot, which is
+the position of its token counted from 1, or the gap of its blank; `token`, the token that it becomes; and the rates per
+unit of tau at which the slot does so by `insert`, `substitute` or `delete`."""
+
+
+class LogEditRates(NamedTuple):
+    """Logarithms of predicted rates per unit of tau = -log sigma(t).
+
+    Position 0 stands for the start of the sequence, position j for its j-th token, and gap j follows position j. Rates
+    at positions after the end are 0.
+    """
+
+    insert: Float[Tensor, "b places"]
+    """Log of the expected number of tokens that are missing in each gap."""
+    insert_token: Float[Tensor, "b places V"]
+    """Logits of the inserted token."""
+    substitute: Float[Tensor, "b places"]
+    """Log rate of substituting each token."""
+    substitute_token: Float[Tensor, "b places K"]
+    """Logits of the token that replaces it."""
+    delete: Float[Tensor, "b places"]
+    """Log rate of deleting each token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditPath(Path):
+    """Path of sequences that change by edits; subclasses implement the stages of a slot and the predicted rates."""
+
+    has_jumps = True
+    space: Sequences
+    """Space of the sequences, with the source."""
+    schedule: Schedule = field(default_factory=Linear)
+    """Schedule whose sigma(t) determines the time tau = -log sigma(t); alpha + sigma = 1."""
+    alignment: Alignment = field(default_factory=LeftAlignment)
+    """Alignment of source and data."""
+    token_sampler: TokenSampler = field(default_factory=TokenSampler)
+    """Sampler of tokens from logits (temperature, top-k, top-p)."""
+
+    @abc.abstractmethod
+    def sample_stages(
+        self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], t: Float[Tensor, " b"], rng: RandomStream
+    ) -> Int64[Tensor, "b n"]:
+        """Sample the stage of each slot at time t: 0 as in the source, and the last stage as in the data."""
+
+    @abc.abstractmethod
+    def observe(
+        self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], stage: Int64[Tensor, "b n"]
+    ) -> tuple[Int64[Tensor, "b n"], EditTarget]:
+        """Return the sequences without blanks [b, n], and the edits that remain."""
+
+    @abc.abstractmethod
+    def log_rates(self, prediction: dict[str, Tensor], x_t: Int64[Tensor, "b l"]) -> LogEditRates:
+        """Return the log rates that a network's prediction stands for."""
+
+    @property
+    @abc.abstractmethod
+    def inserts_masks(self) -> bool:
+        """True if mask tokens are inserted, any number in a step; else one token per gap and step."""
+
+    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, rng: RandomStream | None = None) -> Tensor:
+        return self.sample_with_target(x_0, x_1, t, rng)[0]
+
+    def target(self, x_t: State, x_0: State, x_1: State, t: State) -> State:
+        """Raise a TypeError, since the remaining edits depend on how the state arose; see `sample_with_target`."""
+        raise TypeError("the remaining edits depend on how the state arose; call `sample_with_target`")
+
+    def sample_with_target(
+        self,
+        x_0: Int64[Tensor, "b l"],
+        x_1: Int64[Tensor, "b l"],
+        t: Float[Tensor, " b"],
+        rng: RandomStream | None = None,
+    ) -> tuple[Int64[Tensor, "b l"], EditTarget]:
+        rng = require_rng(rng)
+        check_times(t, x_1)
+        z_0, z_1 = self.alignment(x_0, x_1, self.space.pad_token_id)
+        x_t, target = self.observe(z_0, z_1, self.sample_stages(z_0, z_1, t, rng))
+        length = self.space.max_length
+        return torch.nn.functional.pad(x_t, (0, length - x_t.shape[1]), value=self.space.pad_token_id), target
+
+    def tau_speed(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return d tau / dt = alpha'(t) / sigma(t), the factor from rates per unit of tau to rates per unit of time."""
+        scales = self.schedule(t)
+        return torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma)
+
+    def completed(self, t: Float[Tensor, " b"], s: float | Tensor) -> Float64[Tensor, " b"]:
+        """Return 1 - sigma(s) / sigma(t), the fraction of the remaining edits that are made between t and s."""
+        at_s = self.schedule(torch.as_tensor(s, dtype=torch.float64, device=t.device).expand(t.shape))
+        sigma_t = torch.as_tensor(self.schedule(t.double()).sigma, dtype=torch.float64)
+        return 1 - torch.as_tensor(at_s.sigma, dtype=torch.float64) / sigma_t.clamp(min=1e-300)
+
+    def characteristics(self, prediction: State, x_t: Int64[Tensor, "b l"], t: Float[Tensor, " b"]) -> Characteristics:
+        """Return jumps of whole sequences; a step makes any number of edits at different positions."""
+        log_rates = self.log_rates(prediction, x_t)
+        total = edit_rates_per_place(log_rates, x_t, self.space.pad_token_id).sum(1)
+
+        def hazard(s: float) -> Tensor:
+            return self.completed(t, s) * total
+
+        def select(hazard: Tensor, s: float, rng: RandomStream) -> Tensor:
+            return hazard > 0  # sequences without an edit stay as they are
+
+        def sample_destination(s: float, mask: Tensor, rng: RandomStream) -> Tensor:
+            edits = self._sample_edits(log_rates, x_t, self.completed(t, s), rng)
+            return apply_edits(x_t, edits, self.space, inserts_masks=self.inserts_masks)[mask]
+
+        return Characteristics(jumps=Jumps(hazard, sample_destination, select=select))
+
+    def _sample_edits(self, log_rates: LogEditRates, x: Tensor, fraction: Tensor, rng: RandomStream) -> Edits:
+        """Sample the edits of a step in which this fraction of the remaining edits is made."""
+        is_token, is_gap = token_places(x, self.space.pad_token_id)
+        u_insert, u_inserted, u_change, u_changed = (
+            rng.uniform(is_gap.shape, torch.float64, x.device) for _ in range(4)
+        )
+        fraction = fraction[:, None]
+        expected = torch.where(is_gap, fraction * log_rates.insert.double().exp(), 0.0)
+        counts = poisson_quantile(expected, u_insert) if self.inserts_masks else (u_insert < expected).long()
+        delete, substitute = (
+            torch.where(is_token, fraction * rate.double().exp(), 0.0)
+            for rate in (log_rates.delete, log_rates.substitute)
+        )
+        is_deleted = u_change < delete
+        is_substituted = ~is_deleted & (u_change < delete + substitute)
+        return Edits(
+            counts,
+            self._sample_tokens(log_rates.insert_token, counts > 0, u_inserted),
+            is_deleted,
+            is_substituted,
+            self._sample_tokens(log_rates.substitute_token, is_substituted, u_changed),
+        )
+
+    def _sample_tokens(self, logits: Tensor, mask: Tensor, u: Tensor) -> Int64[Tensor, " m"]:
+        return self.token_sampler(logits[mask], u[mask])
+
+
+def token_places(x: Int64[Tensor, "b l"], pad: int) -> tuple[Bool[Tensor, "b l1"], Bool[Tensor, "b l1"]]:
+    """Return the positions that hold tokens, and those that a gap follows: the start and all tokens."""
+    is_token = torch.nn.functional.pad(x != pad, (1, 0))
+    is_gap = is_token.clone()
+    is_gap[:, 0] = True
+    return is_token, is_gap
+
+
+def edit_rates_per_place(log_rates: LogEditRates, x: Int64[Tensor, "b l"], pad: int) -> Float[Tensor, "b l1"]:
+    """Return the total rate of edits at each position, per unit of tau."""
+    is_token, is_gap = token_places(x, pad)
+    changes = log_rates.substitute.exp() + log_rates.delete.exp()
+    return torch.where(is_gap, log_rates.insert.exp(), 0.0) + torch.where(is_token, changes, 0.0)
+
+
+def poisson_quantile(mean: Float64[Tensor, "b n"], u: Float64[Tensor, "b n"]) -> Int64[Tensor, "b n"]:
+    """Return the quantiles of Poisson distributions at probabilities u, by summation of their probabilities."""
+    probability = (-mean).exp()
+    cumulative, count = probability.clone(), torch.zeros_like(mean, dtype=torch.int64)
+    k = 0
+    while (is_open := u >= cumulative).any() and k < MAX_COUNT:
+        k += 1
+        count += is_open
+        probability = probability * mean / k
+        cumulative += probability
+    return count
+
+
+MAX_COUNT = 8192
+"""Maximum number of tokens inserted into one gap in a step."""
+
+
+def remaining_target(position: Tensor, token: Tensor, insert: Tensor, substitute: Tensor, delete: Tensor) -> EditTarget:
+    """Return the edits that remain, see `EditTarget`."""
+    return {"position": position, "token": token, "insert": insert, "substitute": substitute, "delete": delete}

@@ -1,0 +1,59 @@
+"""Insertion-only masking: sequences grow by mask tokens, which are then replaced by tokens, in any order."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from feller.core.errors import check_kind
+from feller.core.rng import RandomStream
+from feller.paths.edits.edit_path import EditPath, EditTarget, LogEditRates, remaining_target
+from feller.spaces.sequences import EmptySequence, compact
+
+
+@dataclass(frozen=True, kw_only=True)
+class InsertionMasking(EditPath):
+    """Insertion-only masking: each token of the data is absent, then a mask token, then itself.
+
+    The network predicts how many tokens are missing in each gap, and the token of each mask. Source: Kim et al. 2025,
+    "Any-order flexible length masked diffusion" (FlexMDM), arXiv 2509.01025.
+    """
+
+    def __post_init__(self) -> None:
+        check_kind("source", self.space.source, EmptySequence, "feller.EmptySequence()")
+
+    @property
+    def inserts_masks(self) -> bool:
+        return True
+
+    def sample_stages(
+        self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], t: Float[Tensor, " b"], rng: RandomStream
+    ) -> Int64[Tensor, "b n"]:
+        sigma = torch.as_tensor(self.schedule(t.double()).sigma, dtype=torch.float64)[:, None]
+        at_insertion, until_unmasking = (rng.uniform(z_1.shape, torch.float64, z_1.device) for _ in range(2))
+        at_unmasking = at_insertion * until_unmasking  # values of sigma at both jumps, which have rate 1 in tau
+        return (at_insertion >= sigma).long() + (at_unmasking >= sigma)
+
+    def observe(
+        self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], stage: Int64[Tensor, "b n"]
+    ) -> tuple[Int64[Tensor, "b n"], EditTarget]:
+        pad, mask = self.space.pad_token_id, self.space.mask_token_id
+        is_used = z_1 != pad
+        z_t = torch.where(stage == 2, z_1, torch.where((stage == 1) & is_used, mask, pad))
+        rate = is_used.double()
+        is_missing, is_masked = is_used & (stage == 0), is_used & (stage == 1)
+        return compact(z_t, pad), remaining_target(
+            (z_t != pad).cumsum(1),
+            torch.where(is_masked, z_1, 0),
+            rate * is_missing,
+            rate * is_masked,
+            torch.zeros_like(rate),
+        )
+
+    def log_rates(self, prediction: dict[str, Tensor], x_t: Int64[Tensor, "b l"]) -> LogEditRates:
+        insert = prediction["insert"]
+        is_mask = torch.nn.functional.pad(x_t == self.space.mask_token_id, (1, 0))
+        never = torch.full_like(insert, -torch.inf)
+        unmask = torch.zeros_like(insert).where(is_mask, never)
+        return LogEditRates(insert, torch.zeros_like(insert)[..., None], unmask, prediction["token"], never)
