@@ -177,7 +177,8 @@ _EXPORTS = {
     "networks.blocks.ema": ("EMA",),
     "networks.mlp": ("MLP",),
     "paths": (
-        *("Affine", "BinnedJumpPath", "CircularBins", "DataPrediction", "Geodesic", "IntervalBins", "JumpPath"),
+        *("Affine", "BinnedJumpPath", "CircularBins", "DataPrediction", "EditFlow", "Geodesic", "InsertionMasking"),
+        *("IntervalBins", "JumpPath", "LeftAlignment", "ShortestAlignment"),
         *("LatticeLevels", "Mixture", "NoisePrediction", "Path", "PointEstimate", "Prediction", "Premetric"),
         *("ProductPath", "ScorePrediction", "VPrediction", "VelocityPrediction", "convert"),
     ),
@@ -220,7 +221,8 @@ _EXPORTS = {
     "sampling.time_grids": ("entropy_grid", "error_grid"),
     "sampling.sampler_config": ("SamplerConfig",),
     "spaces": (
-        *("Euclidean", "Manifold", "MaskSource", "Mesh", "Poincare", "Product", "SO3", "SPD", "Simplex", "Space"),
+        *("EmptySequence", "Euclidean", "Manifold", "MaskSource", "Mesh", "Poincare", "Product", "RandomSequence"),
+        *("SO3", "SPD", "Sequences", "Simplex", "Space"),
         *("Sphere", "Tokens", "Torus", "se3"),
     ),
     "training.augmentation": ("Augmentation",),
@@ -235,6 +237,8 @@ _EXPORTS = {
     "training.objective": ("FlowMatching", "Objective", "ObjectiveConfig", "TrainingContext"),
     "networks.step_end": ("WithStepEnd",),
     "networks.unwrapping": ("null_values",),
+    "sampling.solvers.adaptive_edits": ("AdaptiveEdits",),
+    "training.objectives.edit_matching": ("EditMatching",),
     "training.objectives.distillation": ("Distillation",),
     "training.objectives.flow_map_losses": ("Consistency", "FlowMapLoss", "Lagrangian", "MeanFlow", "Shortcut"),
     "training.objectives.flow_maps": ("FlowMaps",),

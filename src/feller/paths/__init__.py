@@ -12,6 +12,10 @@ from feller.paths.discrete.token_distribution import LeaveOneOut, Parameterizati
 from feller.paths.discrete.token_path import SoftmaxPath, TokenPath
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.paths.discrete.unmasking_order import ConfidenceOrder, EntropyOrder, UnmaskingOrder
+from feller.paths.edits.alignment import Alignment, LeftAlignment, ShortestAlignment
+from feller.paths.edits.edit_flow import EditFlow
+from feller.paths.edits.edit_path import EditPath
+from feller.paths.edits.insertion_masking import InsertionMasking
 from feller.paths.geodesic import Geodesic
 from feller.paths.jumps.binned import BinnedJumpPath
 from feller.paths.jumps.conditional_path import ConcentrationSchedule, ConditionalPath
@@ -45,6 +49,7 @@ from feller.paths.product import ProductPath
 
 __all__ = [
     "Affine",
+    "Alignment",
     "BetaSchedule",
     "BinnedJumpPath",
     "BrownianBridge",
@@ -57,6 +62,8 @@ __all__ = [
     "DataPrediction",
     "DiffusionCoefficient",
     "DistanceTable",
+    "EditFlow",
+    "EditPath",
     "EmbeddingDistance",
     "EndpointSupport",
     "EntropyOrder",
@@ -65,6 +72,7 @@ __all__ = [
     "ForwardIncrement",
     "GaussianConditionalPath",
     "Geodesic",
+    "InsertionMasking",
     "IntervalBins",
     "JumpPath",
     "JumpStepRule",
@@ -72,6 +80,7 @@ __all__ = [
     "LatticeLevels",
     "LeastEnergy",
     "LeaveOneOut",
+    "LeftAlignment",
     "LevelDistance",
     "LogOddsCorrector",
     "MaximalCoupling",
@@ -96,6 +105,7 @@ __all__ = [
     "RotationConditionalPath",
     "SampleEndpoint",
     "ScorePrediction",
+    "ShortestAlignment",
     "SoftmaxPath",
     "Tempered",
     "TokenDistance",

@@ -7,6 +7,7 @@ from feller.spaces.manifold import Manifold
 from feller.spaces.mesh import Mesh
 from feller.spaces.product import Product, as_manifold
 from feller.spaces.rotations import SO3, se3
+from feller.spaces.sequences import EmptySequence, RandomSequence, Sequences, SequenceSource
 from feller.spaces.simplex import Simplex
 from feller.spaces.space import Space
 from feller.spaces.spd import SPD
@@ -23,6 +24,7 @@ __all__ = [
     "CategoryTokenizer",
     "ColumnTokenizer",
     "DigitTokenizer",
+    "EmptySequence",
     "Euclidean",
     "HistoryTokens",
     "Manifold",
@@ -31,6 +33,9 @@ __all__ = [
     "PairConstraint",
     "Poincare",
     "Product",
+    "RandomSequence",
+    "SequenceSource",
+    "Sequences",
     "Simplex",
     "Space",
     "Sphere",

@@ -93,17 +93,21 @@ class ExactPath:
                         (target["position"][i], target["token"][i]), p * target[name][i], accumulate=True
                     )
         out = {}
+        insert_prior, change_prior = (float(prior) for prior in self.path.log_prior(1 - (-tau)[None].exp()))
         for state, total in rates.items():
             insert, substitute, delete = (total / marginal[state]).clamp(min=0)
             if isinstance(self.path, InsertionMasking):
-                out[state] = {"insert": insert.sum(1).log(), "token": substitute.log().nan_to_num(neginf=-1e4)}
+                out[state] = {
+                    "insert": insert.sum(1).log() - insert_prior,
+                    "insert_token": substitute.log().nan_to_num(neginf=-1e4),
+                }
             else:
                 out[state] = {
-                    "insert": insert.sum(1).log(),
+                    "insert": insert.sum(1).log() - insert_prior,
                     "insert_token": insert.log().nan_to_num(neginf=-1e4),
-                    "substitute": substitute.sum(1).log(),
+                    "substitute": substitute.sum(1).log() - change_prior,
                     "substitute_token": substitute.log().nan_to_num(neginf=-1e4),
-                    "delete": delete.sum(1).log(),
+                    "delete": delete.sum(1).log() - change_prior,
                 }
         return out
 
@@ -125,11 +129,13 @@ class ExactPath:
 
         return network
 
-    def outgoing(self, state: Sequence, prediction: dict[str, Tensor]) -> dict[Sequence, float]:
+    def outgoing(self, state: Sequence, prediction: dict[str, Tensor], tau: Tensor) -> dict[Sequence, float]:
         """Return the rate per unit of tau to each other state, from the rates that the path reads."""
         space = self.path.space
         x = padded([state], space.max_length, space.pad_token_id)
-        log_rates = self.path.log_rates({name: value[None] for name, value in prediction.items()}, x)
+        log_rates = self.path.log_rates(
+            {name: value[None] for name, value in prediction.items()}, x, 1 - (-tau)[None].exp()
+        )
         insert, insert_token, substitute, substitute_token, delete = (value[0] for value in log_rates)
         out: dict[Sequence, float] = {}
 

@@ -68,7 +68,7 @@ def test_forward_equation(name: str, tau: float) -> None:
         p = float(marginal[state])
         if p == 0:
             continue
-        for new, rate in exact.outgoing(state, predictions[state]).items():
+        for new, rate in exact.outgoing(state, predictions[state], at).items():
             change[new] = change.get(new, 0.0) + p * rate
             change[state] -= p * rate
     assert change.keys() == set(states)
@@ -120,7 +120,8 @@ def _mean_divergences(exact: ExactPath, tau: torch.Tensor) -> dict[tuple[int, ..
         rows = [state for state, is_kept in zip(states, keep, strict=True) if is_kept]
         prediction = {name: torch.stack([predictions[row][name] for row in rows]) for name in predictions[rows[0]]}
         x = padded(rows, space.max_length, space.pad_token_id)
-        divergence = edit_divergence(exact.path, prediction, x, {k: v[keep] for k, v in target.items()})
+        t = (1 - (-tau).exp()).expand(len(x))
+        divergence = edit_divergence(exact.path, prediction, x, t, {k: v[keep] for k, v in target.items()})
         out[end] = float((joint[keep] / weight * divergence).sum())
     return out
 

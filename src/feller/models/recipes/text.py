@@ -1,16 +1,19 @@
 """Recipes of text: discrete flows with a mask source or a uniform source, and autoregressive models."""
 
+from feller.core.errors import UsageError
 from feller.data.modality import Dataset
 from feller.data.text.modality import Text
 from feller.models.recipes.recipe import Recipe, require_modality
 from feller.networks.sequence.causal_transformer import CausalTransformer
+from feller.networks.sequence.edit_transformer import EditTransformer
 from feller.networks.sequence.text_dit import TextDiT
-from feller.paths import LeaveOneOut, Mixture
+from feller.paths import EditFlow, EditPath, InsertionMasking, LeaveOneOut, Mixture
 from feller.paths.time_distributions import Stratified
 from feller.sampling.sampler_config import SamplerConfig
-from feller.spaces import MaskSource, Tokens, UniformSource
+from feller.spaces import MaskSource, Sequences, Tokens, UniformSource
 from feller.training.losses import CrossEntropy, MaskedTokenLoss
 from feller.training.objective import FlowMatching
+from feller.training.objectives.edit_matching import EditMatching
 from feller.training.objectives.next_token_prediction import NextTokenPrediction
 from feller.training.optimizer import TrainConfig
 
@@ -56,6 +59,45 @@ def text_autoregressive(data: Dataset, size: str) -> Recipe:
         objective=NextTokenPrediction(modality.space(), eos_token_id=modality.eos_token_id),
         train=_training(minutes),
         sampling=SamplerConfig("euler", modality.length),
+    )
+
+
+def text_edits(data: Dataset, size: str) -> Recipe:
+    """Return a recipe of texts of any length: an edit flow inserts tokens until the text is complete.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
+    space = _sequence_space(data, "text-edits")
+    return _edit_recipe(EditFlow(space=space), size)
+
+
+def text_insertions(data: Dataset, size: str) -> Recipe:
+    """Return a recipe of texts of any length: mask tokens are inserted, and then replaced by tokens (FlexMDM).
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
+    space = _sequence_space(data, "text-insertions")
+    return _edit_recipe(InsertionMasking(space=space), size)
+
+
+def _sequence_space(data: Dataset, recipe: str) -> Sequences:
+    modality = require_modality(data.modality, Text, recipe, "text")
+    if not modality.documents:
+        raise UsageError(
+            f"separate texts, such as lines or documents, for the recipe {recipe}",
+            "one long text",
+            "Write one text per line to a .jsonl file, or use the recipe text",
+        )
+    return Sequences(modality.vocabulary.vocab_size, modality.length)
+
+
+def _edit_recipe(path: EditPath, size: str) -> Recipe:
+    width, depth, heads, minutes = SIZES[size]
+    return Recipe(
+        architecture=EditTransformer(path.space.vocab_size, width=width, depth=depth, heads=heads),
+        objective=EditMatching(path),
+        train=_training(minutes),
+        sampling=SamplerConfig("euler", 64),
     )
 
 

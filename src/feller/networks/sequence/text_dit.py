@@ -100,8 +100,8 @@ class TextDiTNetwork(nn.Module):
         vector, valid = self.conditioning(t, cond), cond.get("valid")
         observed_mask = cond.get("known", torch.zeros_like(x_t, dtype=torch.bool))
         h = self.embed(x_t) + observed_mask[:, :, None] * self.observed_embed
-        cos_sin, pad = rotary_cos_sin(0, x_t.shape[1], self.head_dim, h), _centered_padding(valid)
-        attn_mask = None if valid is None else _key_mask(valid)
+        cos_sin, pad = rotary_cos_sin(0, x_t.shape[1], self.head_dim, h), centered_padding(valid)
+        attn_mask = None if valid is None else key_mask(valid)
 
         def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             return F.scaled_dot_product_attention(
@@ -152,12 +152,12 @@ def token_embedding(vocab_size: int, width: int) -> nn.Embedding:
     return embedding
 
 
-def _centered_padding(valid: Bool[Tensor, "b n"] | None) -> PadFn:
+def centered_padding(valid: Bool[Tensor, "b n"] | None) -> PadFn:
     """Return a symmetric padding function for the convolution, which also sets padding tokens to zero."""
     padding = (0, 0, KERNEL_SIZE // 2, KERNEL_SIZE // 2)
     return lambda h: F.pad(h if valid is None else h * valid[:, :, None], padding)
 
 
-def _key_mask(valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b 1 1 n"]:
+def key_mask(valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b 1 1 n"]:
     """Return the attention mask of valid keys; all keys for an empty text, because a softmax over no keys is NaN."""
     return (valid | ~valid.any(1, keepdim=True))[:, None, None]

@@ -60,15 +60,18 @@ class EditFlow(EditPath):
             rate * (~is_blank & becomes_blank),
         )
 
-    def log_rates(self, prediction: dict[str, Tensor], x_t: Int64[Tensor, "b l"]) -> LogEditRates:
+    def log_rates(
+        self, prediction: dict[str, Tensor], x_t: Int64[Tensor, "b l"], t: Float[Tensor, " b"]
+    ) -> LogEditRates:
+        insert_prior, change_prior = self.log_prior(t)
         insert, tokens = prediction["insert"], prediction["insert_token"]
         never = torch.full_like(insert, -torch.inf)
         return LogEditRates(
-            insert,
+            insert + insert_prior,
             tokens,
-            prediction.get("substitute", never),
+            prediction.get("substitute", never) + change_prior,
             prediction.get("substitute_token", tokens),
-            prediction.get("delete", never),
+            prediction.get("delete", never) + change_prior,
         )
 
     def _is_used(self, z_0: Tensor, z_1: Tensor) -> Bool[Tensor, "b n"]:

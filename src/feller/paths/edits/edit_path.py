@@ -25,6 +25,8 @@ from feller.spaces.sequences import Sequences
 
 MAX_TIME = 0.999
 """Latest time at which networks are trained and evaluated, since the rates per unit of time are infinite at t = 1."""
+MIN_ALPHA = 1 / 16
+"""Summand of alpha in the prior rate of insertions, which bounds it by 16 tokens per gap."""
 EditTarget = dict[str, Tensor]
 """Edits that remain, by slot of the alignment, [b, n] each: `position`, the number of tokens up to the slot, which is
 the position of its token counted from 1, or the gap of its blank; `token`, the token that it becomes; and the rates per
@@ -77,8 +79,10 @@ class EditPath(Path):
         """Return the sequences without blanks [b, n], and the edits that remain."""
 
     @abc.abstractmethod
-    def log_rates(self, prediction: dict[str, Tensor], x_t: Int64[Tensor, "b l"]) -> LogEditRates:
-        """Return the log rates that a network's prediction stands for."""
+    def log_rates(
+        self, prediction: dict[str, Tensor], x_t: Int64[Tensor, "b l"], t: Float[Tensor, " b"]
+    ) -> LogEditRates:
+        """Return the log rates that a network's prediction stands for, relative to `log_prior`."""
 
     @property
     @abc.abstractmethod
@@ -111,6 +115,17 @@ class EditPath(Path):
         scales = self.schedule(t)
         return torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma)
 
+    def log_prior(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b 1"], Float[Tensor, "b 1"]]:
+        """Return log rates per unit of tau that do not depend on the data: of insertions per gap, and of changes.
+
+        Networks predict the logarithm of the ratio to these rates. In a long sequence of which the fraction alpha is
+        present, sigma / alpha tokens are missing per gap.
+        """
+        scales = self.schedule(t)
+        alpha, sigma = (torch.as_tensor(scale).to(t).expand(t.shape)[:, None] for scale in scales[:2])
+        log_sigma = sigma.clamp(min=torch.finfo(t.dtype).tiny).log()
+        return log_sigma - (alpha + MIN_ALPHA).log(), log_sigma
+
     def completed(self, t: Float[Tensor, " b"], s: float | Tensor) -> Float64[Tensor, " b"]:
         """Return 1 - sigma(s) / sigma(t), the fraction of the remaining edits that are made between t and s."""
         at_s = self.schedule(torch.as_tensor(s, dtype=torch.float64, device=t.device).expand(t.shape))
@@ -119,7 +134,7 @@ class EditPath(Path):
 
     def characteristics(self, prediction: State, x_t: Int64[Tensor, "b l"], t: Float[Tensor, " b"]) -> Characteristics:
         """Return jumps of whole sequences; a step makes any number of edits at different positions."""
-        log_rates = self.log_rates(prediction, x_t)
+        log_rates = self.log_rates(prediction, x_t, t)
         total = edit_rates_per_place(log_rates, x_t, self.space.pad_token_id).sum(1)
 
         def hazard(s: float) -> Tensor:

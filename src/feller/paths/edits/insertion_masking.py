@@ -51,9 +51,11 @@ class InsertionMasking(EditPath):
             torch.zeros_like(rate),
         )
 
-    def log_rates(self, prediction: dict[str, Tensor], x_t: Int64[Tensor, "b l"]) -> LogEditRates:
-        insert = prediction["insert"]
+    def log_rates(
+        self, prediction: dict[str, Tensor], x_t: Int64[Tensor, "b l"], t: Float[Tensor, " b"]
+    ) -> LogEditRates:
+        insert = prediction["insert"] + self.log_prior(t)[0]
         is_mask = torch.nn.functional.pad(x_t == self.space.mask_token_id, (1, 0))
         never = torch.full_like(insert, -torch.inf)
-        unmask = torch.zeros_like(insert).where(is_mask, never)
-        return LogEditRates(insert, torch.zeros_like(insert)[..., None], unmask, prediction["token"], never)
+        unmask = torch.zeros_like(insert).where(is_mask, never)  # every mask is replaced at rate 1
+        return LogEditRates(insert, torch.zeros_like(insert)[..., None], unmask, prediction["insert_token"], never)

@@ -9,7 +9,11 @@ from feller.paths.edits.edit_path import EditPath, EditTarget, edit_rates_per_pl
 
 
 def edit_divergence(
-    path: EditPath, prediction: dict[str, Tensor], x_t: Int64[Tensor, "b l"], target: EditTarget
+    path: EditPath,
+    prediction: dict[str, Tensor],
+    x_t: Int64[Tensor, "b l"],
+    t: Float[Tensor, " b"],
+    target: EditTarget,
 ) -> Float[Tensor, " b"]:
     """Return the generalised KL divergence sum(R log(R / u) - R + u) over all edits, per unit of tau.
 
@@ -21,9 +25,10 @@ def edit_divergence(
         path: Path that relates the network's prediction to rates.
         prediction: Prediction of the network.
         x_t: State, padded.
+        t: Time of each example.
         target: Remaining edits, of `path.sample_with_target`.
     """
-    log_rates = path.log_rates(prediction, x_t)
+    log_rates = path.log_rates(prediction, x_t, t)
     position, token = target["position"], target["token"]
     dtype = log_rates.insert.dtype
     insert, substitute, delete = (target[name].to(dtype) for name in ("insert", "substitute", "delete"))

@@ -1,0 +1,107 @@
+"""Model family of edit paths: sequences of variable length that change by insertions, deletions and substitutions."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from feller.core.errors import InputError, UsageError
+from feller.core.pytree import State
+from feller.core.rng import Rng
+from feller.models.families.model_family import LogProb, LogProbRequest, ModelFamily, SampleRequest
+from feller.networks.mixed_precision import at_precision
+from feller.paths import Network
+from feller.paths.edits.edit_path import EditPath
+from feller.sampling import trajectory
+from feller.sampling.solvers.adaptive_edits import AdaptiveEdits
+from feller.training.losses.edit_divergence import edit_divergence
+
+MAX_TAU = 12.0
+"""Time tau = -log sigma at which the integral of the bound ends; exp(-12) of the tokens are missing there."""
+
+
+@dataclass(frozen=True)
+class EditModel(ModelFamily):
+    """Model of sequences of variable length, which change by edits from t = 0 to 1."""
+
+    name: ClassVar[str] = "edits"
+    is_process: ClassVar[bool] = True
+    is_discrete: ClassVar[bool] = True
+    has_bounds_only: ClassVar[bool] = True
+    why_no_export: ClassVar[str] = "this network predicts edits of sequences; sample with `feller sample`"
+    path: EditPath
+
+    @classmethod
+    def from_objective(cls, objective: Any) -> "ModelFamily":
+        return cls(objective.path)
+
+    def describe(self) -> str:
+        return f"edits sequences along the path {type(self.path).__name__}"
+
+    def require_path(self) -> EditPath:
+        return self.path
+
+    def check_request(self, request: SampleRequest) -> None:
+        super().check_request(request)
+        if request.observed is not None:
+            raise UsageError(
+                argument="template",
+                expected="a model of tokens at fixed positions",
+                found="a model of insertions",
+                remedy="Fit with recipe text",
+            )
+
+    def sample(self, network: Any, request: SampleRequest, rng: Rng) -> tuple[State, State]:
+        sampling, space = request.sampling, self.path.space
+        path = _with_sampler(self.path, request)
+        guided: Network = sampling.guidance.apply(
+            at_precision(network, sampling.precision), request.guidance, path, request.droppable
+        )
+        x_0 = space.sample_base(request.n, rng.stream("source"), next(network.parameters()).device)
+        times, solver = sampling.times.grid(sampling.nfe), request.solver or AdaptiveEdits(space)
+        x = x_0
+        with torch.no_grad():
+            request.on_step(times[0], x)
+            for step, state in enumerate(trajectory(path.process(guided, request.cond), x, times, solver, rng), 1):
+                x = state
+                request.on_step(times[step], x)
+                request.on_progress(step / (len(times) - 1))
+        if (x > space.pad_token_id).any():
+            raise InputError("masks remain in the samples: the model is undertrained", remedy="Train longer")
+        return x_0, x
+
+    def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
+        """Return an estimate of a lower bound, from stratified times tau; two independent samples per stratum."""
+        strata = -(-request.times // 2)
+        draws = [
+            [self._integrand(network, request, (i, strata), rng.fold_in("time", i, j)) for j in range(2)]
+            for i in range(strata)
+        ]
+        samples = torch.stack([torch.stack(pair) for pair in draws])  # [strata, 2, b]
+        nats = samples.mean(1).mean(0)
+        std_err = (samples.var(1) / 2).sum(0).sqrt() / strata
+        return LogProb(-nats, std_err)
+
+    @torch.no_grad()
+    def _integrand(self, network: Any, request: LogProbRequest, stratum: tuple[int, int], rng: Rng) -> Tensor:
+        """Return the divergence at a random time of a stratum, divided by the density of tau."""
+        x_1, space = request.x_1, self.path.space
+        i, strata = stratum
+        u = (i + rng.stream("time").uniform((len(x_1),), torch.float64, x_1.device)) / strata
+        # density proportional to exp(-tau / 2): the divergence falls as exp(-tau) on average
+        end = 1 - torch.exp(torch.tensor(-MAX_TAU / 2, dtype=torch.float64))
+        root = 1 - u * end
+        sigma, weight = root**2, 2 * end / root
+        t = self.path.schedule.t_from_snr((1 - sigma) / sigma)
+        x_0 = space.sample_base(len(x_1), rng.stream("source"), x_1.device)
+        x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.stream("path"))
+        prediction = network(x_t, t.float(), request.cond)
+        prediction = {name: value.double() for name, value in prediction.items()}
+        return weight * edit_divergence(self.path, prediction, x_t, t, target)
+
+
+def _with_sampler(path: EditPath, request: SampleRequest) -> EditPath:
+    if request.sampling.unmasking_order is not None or request.sampling.rates is not None:
+        raise UsageError("an unmasking order and rates require tokens at fixed positions", remedy="Omit both")
+    return replace(path, token_sampler=request.sampling.token_sampler)
