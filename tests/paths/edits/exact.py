@@ -69,6 +69,12 @@ class ExactPath:
             states = [unpadded(row, space.pad_token_id) for row in x]
             self.pairs.append((end, p_0 * p_1, stages, is_used, states, target))
 
+    def _none(self) -> dict[str, Tensor]:
+        places, vocab = self.path.space.max_length + 1, self.path.space.vocab_size
+        num_inserted = 1 if self.path.inserts_masks else vocab
+        shapes = {"insert": (places, num_inserted), "substitute": (places, vocab), "delete": (places,)}
+        return {name: torch.zeros(shape, dtype=F64) for name, shape in shapes.items()}
+
     def joint(self, tau: Tensor) -> list[Tensor]:
         """Return the probabilities of source, data and stages, one tensor for each pair."""
         return [weight * stage_probs(self.path, stages, used, tau) for _, weight, stages, used, _, _ in self.pairs]
@@ -82,20 +88,17 @@ class ExactPath:
 
     def predictions(self, tau: Tensor) -> dict[Sequence, dict[str, Tensor]]:
         """Return the prediction of a network that knows all posterior mean rates, for each state."""
-        space = self.path.space
-        places, vocab = space.max_length + 1, space.vocab_size
         marginal = self.marginal(tau)
-        rates = {state: torch.zeros(3, places, vocab, dtype=F64) for state in marginal}
+        rates = {state: self._none() for state in marginal}
         for probs, (*_, states, target) in zip(self.joint(tau), self.pairs, strict=True):
             for i, (p, state) in enumerate(zip(probs, states, strict=True)):
-                for kind, name in enumerate(("insert", "substitute", "delete")):
-                    rates[state][kind].index_put_(
-                        (target["position"][i], target["token"][i]), p * target[name][i], accumulate=True
-                    )
+                for name, total in rates[state].items():
+                    total += p * target[name][i]
         out = {}
         insert_prior, change_prior = (float(prior) for prior in self.path.log_prior(1 - (-tau)[None].exp()))
-        for state, total in rates.items():
-            insert, substitute, delete = (total / marginal[state]).clamp(min=0)
+        for state, totals in rates.items():
+            mean = {name: (total / marginal[state]).clamp(min=0) for name, total in totals.items()}
+            insert, substitute, delete = mean["insert"], mean["substitute"], mean["delete"]
             if isinstance(self.path, InsertionMasking):
                 out[state] = {
                     "insert": insert.sum(1).log() - insert_prior,
@@ -107,7 +110,7 @@ class ExactPath:
                     "insert_token": insert.log().nan_to_num(neginf=-1e4),
                     "substitute": substitute.sum(1).log() - change_prior,
                     "substitute_token": substitute.log().nan_to_num(neginf=-1e4),
-                    "delete": delete.sum(1).log() - change_prior,
+                    "delete": delete.log() - change_prior,
                 }
         return out
 

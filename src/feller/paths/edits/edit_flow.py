@@ -8,8 +8,9 @@ from torch import Tensor
 
 from feller.core.errors import check_number
 from feller.core.rng import RandomStream
-from feller.paths.edits.edit_path import EditPath, EditTarget, LogEditRates, remaining_target
-from feller.spaces.sequences import compact
+from feller.paths.edits.edit_path import EditPath, EditTarget, LogEditRates, rates_at
+from feller.paths.edits.embeddings import one_hot_tokens, slot_posterior
+from feller.spaces.sequences import EmptySequence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +48,30 @@ class EditFlow(EditPath):
 
     def observe(
         self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], stage: Int64[Tensor, "b n"]
-    ) -> tuple[Int64[Tensor, "b n"], EditTarget]:
+    ) -> tuple[Int64[Tensor, "b l"], EditTarget]:
         pad, is_done = self.space.pad_token_id, stage > 0
         z_t = torch.where(is_done, z_1, z_0)
         rate = ((z_0 != z_1) & ~is_done).double() * self._slot_rates(is_done & self._is_used(z_0, z_1))
         is_blank, becomes_blank = z_t == pad, z_1 == pad
-        return compact(z_t, pad), remaining_target(
-            (~is_blank).cumsum(1),
-            z_1.masked_fill(becomes_blank, 0),
-            rate * is_blank,
-            rate * ~(is_blank | becomes_blank),
-            rate * (~is_blank & becomes_blank),
-        )
+        places = self.space.max_length + 1
+        # the number of tokens up to a slot is the position of its token, counted from 1, or the gap of its blank
+        position = (~is_blank).cumsum(1).clamp(max=places - 1)
+        token, shape = z_1.masked_fill(becomes_blank, 0), (places, self.space.vocab_size)
+        deletions = rates_at(position, torch.zeros_like(token), rate * (~is_blank & becomes_blank), (places, 1))
+        return self.without_blanks(z_t), {
+            "insert": rates_at(position, token, rate * is_blank, shape),
+            "substitute": rates_at(position, token, rate * ~(is_blank | becomes_blank), shape),
+            "delete": deletions[..., 0],
+        }
+
+    def mean_target(self, x_t: Int64[Tensor, "b l"], x_1: Int64[Tensor, "b l"]) -> EditTarget | None:
+        if self.propagation or not isinstance(self.space.source, EmptySequence):
+            return None
+        pad, vocab_size = self.space.pad_token_id, self.space.vocab_size
+        match = (x_t[:, :, None] == x_1[:, None]) & (x_t != pad)[:, :, None]
+        missing, _ = slot_posterior(match, self.space.lengths(x_t), self.space.lengths(x_1))
+        insert = missing @ one_hot_tokens(x_1, vocab_size)
+        return {"insert": insert, "substitute": torch.zeros_like(insert), "delete": torch.zeros_like(insert[..., 0])}
 
     def log_rates(
         self, prediction: dict[str, Tensor], x_t: Int64[Tensor, "b l"], t: Float[Tensor, " b"]

@@ -21,16 +21,15 @@ from feller.paths.edits.apply_edits import Edits, apply_edits
 from feller.paths.path import Path, check_times, require_rng
 from feller.paths.processes import Characteristics, Jumps
 from feller.paths.schedules import Linear, Schedule
-from feller.spaces.sequences import Sequences
+from feller.spaces.sequences import Sequences, compact
 
 MAX_TIME = 0.999
 """Latest time at which networks are trained and evaluated, since the rates per unit of time are infinite at t = 1."""
 MIN_ALPHA = 1 / 16
 """Summand of alpha in the prior rate of insertions, which bounds it by 16 tokens per gap."""
 EditTarget = dict[str, Tensor]
-"""Edits that remain, by slot of the alignment, [b, n] each: `position`, the number of tokens up to the slot, which is
-the position of its token counted from 1, or the gap of its blank; `token`, the token that it becomes; and the rates per
-unit of tau at which the slot does so by `insert`, `substitute` or `delete`."""
+"""Rates per unit of tau of the edits that remain: `insert` [b, places, V] of each token into each gap, `substitute`
+[b, places, K] of each token for that at each position, and `delete` [b, places], with places as in `LogEditRates`."""
 
 
 class LogEditRates(NamedTuple):
@@ -75,8 +74,8 @@ class EditPath(Path):
     @abc.abstractmethod
     def observe(
         self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], stage: Int64[Tensor, "b n"]
-    ) -> tuple[Int64[Tensor, "b n"], EditTarget]:
-        """Return the sequences without blanks [b, n], and the edits that remain."""
+    ) -> tuple[Int64[Tensor, "b l"], EditTarget]:
+        """Return the padded sequences without blanks [b, max_length], and the edits that remain, given the stages."""
 
     @abc.abstractmethod
     def log_rates(
@@ -107,8 +106,21 @@ class EditPath(Path):
         check_times(t, x_1)
         z_0, z_1 = self.alignment(x_0, x_1, self.space.pad_token_id)
         x_t, target = self.observe(z_0, z_1, self.sample_stages(z_0, z_1, t, rng))
-        length = self.space.max_length
-        return torch.nn.functional.pad(x_t, (0, length - x_t.shape[1]), value=self.space.pad_token_id), target
+        return x_t, target if (mean := self.mean_target(x_t, x_1)) is None else mean
+
+    def mean_target(self, x_t: Int64[Tensor, "b l"], x_1: Int64[Tensor, "b l"]) -> EditTarget | None:
+        """Return the mean rates of the edits that remain, given the state and the data, over all alignments.
+
+        They have the same mean as the rates given the alignment, less variance, and a tighter likelihood bound. None if
+        they are not known in closed form.
+        """
+        return None
+
+    def without_blanks(self, z_t: Int64[Tensor, "b n"]) -> Int64[Tensor, "b l"]:
+        """Return the tokens of the slots without blanks, padded to the maximum length, and cut there."""
+        length, pad = self.space.max_length, self.space.pad_token_id
+        x_t = compact(z_t, pad)[:, :length]
+        return torch.nn.functional.pad(x_t, (0, length - x_t.shape[1]), value=pad)
 
     def tau_speed(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return d tau / dt = alpha'(t) / sigma(t), the factor from rates per unit of tau to rates per unit of time."""
@@ -208,6 +220,10 @@ MAX_COUNT = 8192
 """Maximum number of tokens inserted into one gap in a step."""
 
 
-def remaining_target(position: Tensor, token: Tensor, insert: Tensor, substitute: Tensor, delete: Tensor) -> EditTarget:
-    """Return the edits that remain, see `EditTarget`."""
-    return {"position": position, "token": token, "insert": insert, "substitute": substitute, "delete": delete}
+def rates_at(
+    position: Int64[Tensor, "b n"], token: Int64[Tensor, "b n"], rate: Float[Tensor, "b n"], shape: tuple[int, int]
+) -> Float[Tensor, "b places K"]:
+    """Return the sums of the rates of the slots with equal position and token, for a number of places and tokens."""
+    places, num_tokens = shape
+    out = rate.new_zeros(len(rate), places * num_tokens)
+    return out.scatter_add(1, position * num_tokens + token, rate).unflatten(1, shape)

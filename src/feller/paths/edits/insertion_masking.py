@@ -8,8 +8,9 @@ from torch import Tensor
 
 from feller.core.errors import check_kind
 from feller.core.rng import RandomStream
-from feller.paths.edits.edit_path import EditPath, EditTarget, LogEditRates, remaining_target
-from feller.spaces.sequences import EmptySequence, compact
+from feller.paths.edits.edit_path import EditPath, EditTarget, LogEditRates, rates_at
+from feller.paths.edits.embeddings import one_hot_tokens, slot_posterior
+from feller.spaces.sequences import EmptySequence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,19 +38,25 @@ class InsertionMasking(EditPath):
 
     def observe(
         self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], stage: Int64[Tensor, "b n"]
-    ) -> tuple[Int64[Tensor, "b n"], EditTarget]:
-        pad, mask = self.space.pad_token_id, self.space.mask_token_id
+    ) -> tuple[Int64[Tensor, "b l"], EditTarget]:
+        pad, mask, places = self.space.pad_token_id, self.space.mask_token_id, self.space.max_length + 1
         is_used = z_1 != pad
         z_t = torch.where(stage == 2, z_1, torch.where((stage == 1) & is_used, mask, pad))
-        rate = is_used.double()
         is_missing, is_masked = is_used & (stage == 0), is_used & (stage == 1)
-        return compact(z_t, pad), remaining_target(
-            (z_t != pad).cumsum(1),
-            torch.where(is_masked, z_1, 0),
-            rate * is_missing,
-            rate * is_masked,
-            torch.zeros_like(rate),
-        )
+        position = (z_t != pad).cumsum(1)
+        unmask = rates_at(position, z_1.where(is_masked, 0), is_masked.double(), (places, self.space.vocab_size))
+        insert = rates_at(position, torch.zeros_like(z_1), is_missing.double(), (places, 1))
+        return self.without_blanks(z_t), self._target(insert, unmask)
+
+    def mean_target(self, x_t: Int64[Tensor, "b l"], x_1: Int64[Tensor, "b l"]) -> EditTarget:
+        is_mask = (x_t == self.space.mask_token_id)[:, :, None]
+        match = ((x_t[:, :, None] == x_1[:, None]) | is_mask) & (x_t != self.space.pad_token_id)[:, :, None]
+        missing, held = slot_posterior(match, self.space.lengths(x_t), self.space.lengths(x_1))
+        unmask = (held * is_mask) @ one_hot_tokens(x_1, self.space.vocab_size)
+        return self._target(missing.sum(2, keepdim=True), torch.nn.functional.pad(unmask, (0, 0, 1, 0)))
+
+    def _target(self, insert: Float[Tensor, "b l1 1"], unmask: Float[Tensor, "b l1 K"]) -> EditTarget:
+        return {"insert": insert, "substitute": unmask, "delete": torch.zeros_like(insert[..., 0])}
 
     def log_rates(
         self, prediction: dict[str, Tensor], x_t: Int64[Tensor, "b l"], t: Float[Tensor, " b"]
