@@ -24,6 +24,7 @@ from feller.networks.codebook.quantizer import Quantizer
 from feller.networks.image.autoencoder import ConvAutoencoder
 from feller.networks.image.patch_discriminator import AdversarialAutoencoder, AdversarialAutoencoderNetwork
 from feller.networks.linear_classifier import LinearClassifier, LinearClassifierNetwork, PixelFeatures
+from feller.networks.sequence.edit_transformer import EditTransformer
 from feller.paths import Affine, DataPrediction, Mixture, schedules
 from feller.paths import ProductPath as ProductPath
 from feller.paths.discrete import token_schedules
@@ -346,3 +347,20 @@ FLOW: dict[str, Any] = {
 SHARES = (0.1, 0.2, 0.3, 0.4)
 PER_TOKEN = token_schedules.KineticOptimalPerToken(SHARES)
 PAIR = ProductPath({"real": Affine(), "token": Mixture()})
+
+
+def sequence_batch(n: int, draw: RandomStream) -> dict[str, Any]:
+    """Return labelled sequences of up to 5 tokens over 3 symbols, padded by 3."""
+    tokens, lengths = draw.randint(3, (n, 5)), draw.randint(6, (n,))
+    padded = tokens.masked_fill(torch.arange(5) >= lengths[:, None], 3)
+    return {"x_1": padded, "given": {"label": draw.randint(3, (n,))}}
+
+
+def edit_network() -> torch.nn.Module:
+    """A small transformer that predicts edits, with weights that are not zero."""
+    network = EditTransformer(3, width=8, depth=1, heads=2).build((5,), {"label": 3}, Rng(0)).double()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=generator, dtype=F64))
+    return network

@@ -9,7 +9,7 @@ from torch import Tensor
 from feller.core.errors import check_number
 from feller.core.rng import RandomStream
 from feller.paths.edits.edit_path import EditPath, EditTarget, LogEditRates, rates_at
-from feller.paths.edits.embeddings import one_hot_tokens, slot_posterior
+from feller.paths.edits.embeddings import MAX_SLOTS, one_hot_tokens, slot_posterior
 from feller.spaces.sequences import EmptySequence
 
 
@@ -65,7 +65,8 @@ class EditFlow(EditPath):
         }
 
     def mean_target(self, x_t: Int64[Tensor, "b l"], x_1: Int64[Tensor, "b l"]) -> EditTarget | None:
-        if self.propagation or not isinstance(self.space.source, EmptySequence):
+        is_unknown = self.propagation or not isinstance(self.space.source, EmptySequence)
+        if is_unknown or x_1.shape[1] > MAX_SLOTS:
             return None
         pad, vocab_size = self.space.pad_token_id, self.space.vocab_size
         match = (x_t[:, :, None] == x_1[:, None]) & (x_t != pad)[:, :, None]

@@ -9,7 +9,7 @@ from torch import Tensor
 from feller.core.errors import check_kind
 from feller.core.rng import RandomStream
 from feller.paths.edits.edit_path import EditPath, EditTarget, LogEditRates, rates_at
-from feller.paths.edits.embeddings import one_hot_tokens, slot_posterior
+from feller.paths.edits.embeddings import MAX_SLOTS, one_hot_tokens, slot_posterior
 from feller.spaces.sequences import EmptySequence
 
 
@@ -48,7 +48,9 @@ class InsertionMasking(EditPath):
         insert = rates_at(position, torch.zeros_like(z_1), is_missing.double(), (places, 1))
         return self.without_blanks(z_t), self._target(insert, unmask)
 
-    def mean_target(self, x_t: Int64[Tensor, "b l"], x_1: Int64[Tensor, "b l"]) -> EditTarget:
+    def mean_target(self, x_t: Int64[Tensor, "b l"], x_1: Int64[Tensor, "b l"]) -> EditTarget | None:
+        if x_1.shape[1] > MAX_SLOTS:
+            return None
         is_mask = (x_t == self.space.mask_token_id)[:, :, None]
         match = ((x_t[:, :, None] == x_1[:, None]) | is_mask) & (x_t != self.space.pad_token_id)[:, :, None]
         missing, held = slot_posterior(match, self.space.lengths(x_t), self.space.lengths(x_1))
