@@ -16,6 +16,7 @@ import feller.models.pretrained.diffusers_network
 import feller.models.pretrained.row_language_model
 import feller.models.pretrained.transformers_network
 import feller.networks.image.latent_pixels
+import feller.networks.sequence.edit_transformer
 import feller.networks.step_end
 import feller.paths.diffusion_steps  # noqa: F401 - records name classes of all of these
 from feller.core.errors import InputError, check_probabilities, error_context, is_too_large

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -72,8 +72,12 @@ class Jumps:
     """(hazard, s, rng) -> mask of entries that jump, with the same random numbers as `sample_destination`; None for
     independent jumps."""
 
-    def apply(self, x: Tensor, s: float, rng: RandomStream) -> Tensor:
-        """Sample which entries jump before time s, and sample destinations for those only."""
+    def apply(self, x: Tensor, s: float | Tensor, rng: RandomStream) -> Tensor:
+        """Sample which entries jump before time s, and sample destinations for those only.
+
+        Jumps of whole sequences take one time per example, [b], too.
+        """
+        s = cast(float, s)
         hazard = self.hazard(s)
         if self.select is None:
             mask, destination_rng = _sample_jump_mask(hazard, rng), rng.fork()

@@ -149,13 +149,13 @@ class EditPath(Path):
         log_rates = self.log_rates(prediction, x_t, t)
         total = edit_rates_per_place(log_rates, x_t, self.space.pad_token_id).sum(1)
 
-        def hazard(s: float) -> Tensor:
+        def hazard(s: float | Tensor) -> Tensor:
             return self.completed(t, s) * total
 
-        def select(hazard: Tensor, s: float, rng: RandomStream) -> Tensor:
+        def select(hazard: Tensor, s: float | Tensor, rng: RandomStream) -> Tensor:
             return hazard > 0  # sequences without an edit stay as they are
 
-        def sample_destination(s: float, mask: Tensor, rng: RandomStream) -> Tensor:
+        def sample_destination(s: float | Tensor, mask: Tensor, rng: RandomStream) -> Tensor:
             edits = self._sample_edits(log_rates, x_t, self.completed(t, s), rng)
             return apply_edits(x_t, edits, self.space, inserts_masks=self.inserts_masks)[mask]
 

@@ -47,7 +47,7 @@ class AdaptiveEdits(Solver):
         while (is_open := now < s).any():
             jumps = _jumps(process(x, now.clamp(max=MAX_TIME).float()))
             end = torch.where(now >= last, s, self._end(jumps, x, now, last))
-            moved = jumps.apply(x, cast(float, end), rng)  # an edit path takes one time per sequence
+            moved = jumps.apply(x, end, rng)
             x, now = torch.where(is_open[:, None], moved, x), torch.where(is_open, end, now)
         for _ in range(MAX_PASSES if s >= 1 else 0):  # masks that the last step inserted
             if not (x == self.space.mask_token_id).any():
