@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
