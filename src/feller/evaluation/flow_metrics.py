@@ -160,7 +160,7 @@ def _bounds(model: Model) -> dict[str, ELBO | None]:
     There are two metrics if the rates of the sampler do not give the tightest ELBO.
     """
     spec = model.spec
-    if not model.family.is_process:  # exact likelihood
+    if not model.family.is_process or not spec.path.is_discrete:  # one likelihood, or one bound
         return {"bits_per_token": None}
     path, _, _ = spec.sampling.resolve(spec.path, spec.space)
     tightest, sampled = (elbo(cast(TokenPath, p)) for elbo, p in ((tightest_elbo, spec.path), (sampling_elbo, path)))
