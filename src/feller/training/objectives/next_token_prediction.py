@@ -19,7 +19,11 @@ from feller.training.objective import Batch, ConditionalObjective, Example, Self
 
 @dataclass(frozen=True)
 class NextTokenPrediction(ConditionalObjective):
-    """Next-token prediction: cross-entropy of each token given the tokens before it, in nats per token."""
+    """Next-token prediction: cross-entropy of each token given the tokens before it, in nats per place of the space.
+
+    All texts have equal weight: the sum over the tokens of a text is divided by the length of the space. A mean over
+    the tokens of each text would give short texts more weight, and the model would generate too many of them.
+    """
 
     family: ClassVar[str] = "autoregressive"
     space: Space
@@ -47,7 +51,9 @@ class NextTokenPrediction(ConditionalObjective):
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         x_t, t, cond = example["x_t"], example["t"], example["given"]
-        return CrossEntropy()(network(x_t, t, cond), example["target"], x_t, t, cond.get("valid"))
+        valid = cond.get("valid")
+        mean = CrossEntropy()(network(x_t, t, cond), example["target"], x_t, t, valid)
+        return mean if valid is None else mean * valid.to(mean.dtype).mean(1)
 
 
 @dataclass(frozen=True)
