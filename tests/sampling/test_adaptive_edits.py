@@ -66,3 +66,19 @@ def test_wrong_solvers_are_refused() -> None:
             AdaptiveEdits(SPACE),
             Rng(0),
         )
+
+
+def test_no_masks_remain_where_insertions_never_stop() -> None:
+    """A network that expects .05 tokens per gap also at the end: sequences without masks are left as they are."""
+    path, space = InsertionMasking(space=Sequences(3, 12)), Sequences(3, 12)
+
+    def network(x: Tensor, t: Tensor, cond: dict[str, Tensor]) -> dict[str, Tensor]:
+        prior, _ = path.log_prior(t)
+        insert = torch.full((len(x), 13), 0.05).log() - prior
+        return {"insert": insert, "insert_token": torch.zeros(len(x), 13, 3)}
+
+    x = simulate(
+        path.process(network, {}), space.sample_base(500, Rng(0).stream("x")), [0.0, 1.0], AdaptiveEdits(space), Rng(0)
+    )
+    assert not (x == space.mask_token_id).any()
+    assert (x != space.pad_token_id).any()

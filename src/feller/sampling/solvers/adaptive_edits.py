@@ -50,9 +50,11 @@ class AdaptiveEdits(Solver):
             moved = jumps.apply(x, end, rng)
             x, now = torch.where(is_open[:, None], moved, x), torch.where(is_open, end, now)
         for _ in range(MAX_PASSES if s >= 1 else 0):  # masks that the last step inserted
-            if not (x == self.space.mask_token_id).any():
+            has_mask = (x == self.space.mask_token_id).any(1, keepdim=True)
+            if not has_mask.any():
                 break
-            x = _jumps(process(x, torch.full((len(x),), MAX_TIME, device=x.device))).apply(x, 1.0, rng)
+            jumps = _jumps(process(x, torch.full((len(x),), MAX_TIME, device=x.device)))
+            x = torch.where(has_mask, jumps.apply(x, 1.0, rng), x)
         return x
 
     def _end(self, jumps: Jumps, x: Int64[Tensor, "b l"], t: Float64[Tensor, " b"], s: float) -> Float64[Tensor, " b"]:
