@@ -5,13 +5,22 @@ from feller.paths.brownian import BrownianBridge
 from feller.paths.discrete.correctors import Corrector, LogOddsCorrector, RenoiseCorrector, ReversibleCorrector
 from feller.paths.discrete.metric_path import BetaSchedule, ConstantSpeedBeta, MetricPath, PowerBeta
 from feller.paths.discrete.mixture import Mixture
+from feller.paths.discrete.path_planning import LearnedOrder, PathPlanning
 from feller.paths.discrete.rates import FewestJumps, KineticOptimalRates, LeastEnergy, Rates, Reversal, Tempered
+from feller.paths.discrete.remasking import (
+    CappedRemasking,
+    ConfidenceRemasking,
+    RemaskingCorrector,
+    RemaskingProbability,
+    RescaledRemasking,
+)
 from feller.paths.discrete.step_rules import ForwardIncrement, MidpointIncrement, TokenStepRule
 from feller.paths.discrete.token_distances import DistanceTable, EmbeddingDistance, LevelDistance, TokenDistance
 from feller.paths.discrete.token_distribution import LeaveOneOut, Parameterization, Posterior
 from feller.paths.discrete.token_path import SoftmaxPath, TokenPath
 from feller.paths.discrete.token_sampler import TokenSampler
-from feller.paths.discrete.unmasking_order import ConfidenceOrder, EntropyOrder, UnmaskingOrder
+from feller.paths.discrete.unmasking_count import ConfidenceThreshold, EntropyBound, ScheduledCount, UnmaskingCount
+from feller.paths.discrete.unmasking_order import ConfidenceOrder, EntropyOrder, MarginOrder, UnmaskingOrder
 from feller.paths.geodesic import Geodesic
 from feller.paths.jumps.binned import BinnedJumpPath
 from feller.paths.jumps.conditional_path import ConcentrationSchedule, ConditionalPath
@@ -48,10 +57,13 @@ __all__ = [
     "BetaSchedule",
     "BinnedJumpPath",
     "BrownianBridge",
+    "CappedRemasking",
     "CircularBins",
     "ConcentrationSchedule",
     "ConditionalPath",
     "ConfidenceOrder",
+    "ConfidenceRemasking",
+    "ConfidenceThreshold",
     "ConstantSpeedBeta",
     "Corrector",
     "DataPrediction",
@@ -59,6 +71,7 @@ __all__ = [
     "DistanceTable",
     "EmbeddingDistance",
     "EndpointSupport",
+    "EntropyBound",
     "EntropyOrder",
     "FewestJumps",
     "FinalStep",
@@ -70,10 +83,12 @@ __all__ = [
     "JumpStepRule",
     "KineticOptimalRates",
     "LatticeLevels",
+    "LearnedOrder",
     "LeastEnergy",
     "LeaveOneOut",
     "LevelDistance",
     "LogOddsCorrector",
+    "MarginOrder",
     "MaximalCoupling",
     "MeanEndpoint",
     "MetricPath",
@@ -83,6 +98,7 @@ __all__ = [
     "NoisePrediction",
     "Parameterization",
     "Path",
+    "PathPlanning",
     "PointEstimate",
     "Posterior",
     "PowerBeta",
@@ -90,11 +106,15 @@ __all__ = [
     "Premetric",
     "ProductPath",
     "Rates",
+    "RemaskingCorrector",
+    "RemaskingProbability",
     "RenoiseCorrector",
+    "RescaledRemasking",
     "Reversal",
     "ReversibleCorrector",
     "RotationConditionalPath",
     "SampleEndpoint",
+    "ScheduledCount",
     "ScorePrediction",
     "SoftmaxPath",
     "Tempered",
@@ -102,6 +122,7 @@ __all__ = [
     "TokenPath",
     "TokenSampler",
     "TokenStepRule",
+    "UnmaskingCount",
     "UnmaskingOrder",
     "VPrediction",
     "VelocityPrediction",
