@@ -135,7 +135,8 @@ class Mixture(TokenPath):
             )
         if isinstance(self.corrector, RemaskingCorrector) and not (self.has_mask and self._jumps_to_data_at_once):
             raise UsageError(
-                "RemaskingCorrector requires `source=MaskSource()`, one schedule for all tokens and the default step_rule"
+                "RemaskingCorrector requires `source=MaskSource()`, one schedule for all tokens and the default"
+                " step_rule"
             )
 
     @property
