@@ -631,6 +631,7 @@ EXAMPLES: dict[type, list[Case]] = {
             random=False,
         )
     ],
+    paths.LearnedOrder: [Case(paths.LearnedOrder(lambda x, t, cond: x.float()))],
     EditMatching: [
         ObjectiveCase(EditMatching(path, cond_dropout=0.5), makers.sequence_batch, makers.edit_network)
         for path in (

@@ -5,13 +5,22 @@ from feller.paths.brownian import BrownianBridge
 from feller.paths.discrete.correctors import Corrector, LogOddsCorrector, RenoiseCorrector, ReversibleCorrector
 from feller.paths.discrete.metric_path import BetaSchedule, ConstantSpeedBeta, MetricPath, PowerBeta
 from feller.paths.discrete.mixture import Mixture
+from feller.paths.discrete.path_planning import LearnedOrder, PathPlanning
 from feller.paths.discrete.rates import FewestJumps, KineticOptimalRates, LeastEnergy, Rates, Reversal, Tempered
+from feller.paths.discrete.remasking import (
+    CappedRemasking,
+    ConfidenceRemasking,
+    RemaskingCorrector,
+    RemaskingProbability,
+    RescaledRemasking,
+)
 from feller.paths.discrete.step_rules import ForwardIncrement, MidpointIncrement, TokenStepRule
 from feller.paths.discrete.token_distances import DistanceTable, EmbeddingDistance, LevelDistance, TokenDistance
 from feller.paths.discrete.token_distribution import LeaveOneOut, Parameterization, Posterior
 from feller.paths.discrete.token_path import SoftmaxPath, TokenPath
 from feller.paths.discrete.token_sampler import TokenSampler
-from feller.paths.discrete.unmasking_order import ConfidenceOrder, EntropyOrder, UnmaskingOrder
+from feller.paths.discrete.unmasking_count import ConfidenceThreshold, EntropyBound, ScheduledCount, UnmaskingCount
+from feller.paths.discrete.unmasking_order import ConfidenceOrder, EntropyOrder, MarginOrder, UnmaskingOrder
 from feller.paths.edits.alignment import Alignment, LeftAlignment, ShortestAlignment
 from feller.paths.edits.edit_flow import EditFlow
 from feller.paths.edits.edit_path import EditPath
@@ -53,10 +62,13 @@ __all__ = [
     "BetaSchedule",
     "BinnedJumpPath",
     "BrownianBridge",
+    "CappedRemasking",
     "CircularBins",
     "ConcentrationSchedule",
     "ConditionalPath",
     "ConfidenceOrder",
+    "ConfidenceRemasking",
+    "ConfidenceThreshold",
     "ConstantSpeedBeta",
     "Corrector",
     "DataPrediction",
@@ -66,6 +78,7 @@ __all__ = [
     "EditPath",
     "EmbeddingDistance",
     "EndpointSupport",
+    "EntropyBound",
     "EntropyOrder",
     "FewestJumps",
     "FinalStep",
@@ -78,11 +91,13 @@ __all__ = [
     "JumpStepRule",
     "KineticOptimalRates",
     "LatticeLevels",
+    "LearnedOrder",
     "LeastEnergy",
     "LeaveOneOut",
     "LeftAlignment",
     "LevelDistance",
     "LogOddsCorrector",
+    "MarginOrder",
     "MaximalCoupling",
     "MeanEndpoint",
     "MetricPath",
@@ -92,6 +107,7 @@ __all__ = [
     "NoisePrediction",
     "Parameterization",
     "Path",
+    "PathPlanning",
     "PointEstimate",
     "Posterior",
     "PowerBeta",
@@ -99,11 +115,15 @@ __all__ = [
     "Premetric",
     "ProductPath",
     "Rates",
+    "RemaskingCorrector",
+    "RemaskingProbability",
     "RenoiseCorrector",
+    "RescaledRemasking",
     "Reversal",
     "ReversibleCorrector",
     "RotationConditionalPath",
     "SampleEndpoint",
+    "ScheduledCount",
     "ScorePrediction",
     "ShortestAlignment",
     "SoftmaxPath",
@@ -112,6 +132,7 @@ __all__ = [
     "TokenPath",
     "TokenSampler",
     "TokenStepRule",
+    "UnmaskingCount",
     "UnmaskingOrder",
     "VPrediction",
     "VelocityPrediction",

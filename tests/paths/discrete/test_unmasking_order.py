@@ -10,7 +10,6 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.paths import ConfidenceOrder, EntropyOrder, LogOddsCorrector, Mixture, UnmaskingOrder
 from feller.paths.discrete.token_schedules import KineticOptimalPerToken
-from feller.paths.discrete.unmasking_order import in_unmasking_order
 from feller.paths.processes import superpose
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, trajectory
@@ -65,10 +64,7 @@ def test_confidence_is_that_of_the_sampled_token() -> None:
     path = Mixture(source=MaskSource(), unmasking_order=ConfidenceOrder(0.0))
     x = torch.full((1, 2000), 3)
     y = path.characteristics(logits, x, f64(0.0)).jumps.apply(x, 0.5, Rng(0).stream("step"))
-    everywhere = Mixture(source=MaskSource()).characteristics(logits, x, f64(0.0)).jumps
-    every = in_unmasking_order(
-        everywhere, ConfidenceOrder(0.0), lambda here: logits[here], path.token_sampler, 3
-    ).apply(x, 1.0, Rng(0).stream("step"))
+    every = path.characteristics(logits, x, f64(0.0)).jumps.apply(x, 1.0, Rng(0).stream("step"))
     p = logits.softmax(-1).gather(2, every[..., None])[..., 0]
     shown = y != 3
     assert (y[shown] == every[shown]).all()

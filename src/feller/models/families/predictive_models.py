@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from feller.data.modality import Target
 from feller.models.families.model_family import ModelFamily
+from feller.paths import Mixture
 from feller.spaces import Space
 
 
@@ -111,3 +112,22 @@ class ExpectationModel(ModelFamily):
 
     def describe(self) -> str:
         return "predicts missing data by their mean"
+
+
+@dataclass(frozen=True)
+class PlannerModel(ModelFamily):
+    """Planner of a masked model: the network maps completed sequences to the log odds that each token is right."""
+
+    name: ClassVar[str] = "planner"
+    why_no_samples: ClassVar[str] = (
+        "this run is a planner of a masked model and generates no samples; sample the masked model with --planner RUN"
+    )
+    path: Mixture
+    """Path of the masked model."""
+
+    @classmethod
+    def from_objective(cls, objective: Any) -> "ModelFamily":
+        return cls(objective.path)
+
+    def describe(self) -> str:
+        return "tells which tokens of a completed sequence are right"

@@ -8,17 +8,20 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from feller.core.errors import UsageError
-from feller.core.pytree import append_dims
+from feller.core.pytree import Cond, append_dims
 from feller.core.rng import RandomStream, categorical
 from feller.paths.discrete.correctors import ReversibleCorrector
 from feller.paths.discrete.rates import FewestJumps, Ids, KineticOptimalRates, Logits, LogLaws, Reals, Reversal
+from feller.paths.discrete.remasking import RemaskingCorrector, RemaskingStep
 from feller.paths.discrete.step_rules import ForwardIncrement, MidpointIncrement
-from feller.paths.discrete.token_distribution import Posterior
+from feller.paths.discrete.token_distribution import Posterior, masked_uniform
 from feller.paths.discrete.token_path import TokenPath
 from feller.paths.discrete.token_schedules import TokenSchedule
-from feller.paths.discrete.unmasking_order import UnmaskingOrder, in_unmasking_order
-from feller.paths.path import Places, Times, check_times, require_rng
-from feller.paths.processes import Characteristics
+from feller.paths.discrete.unmasking_count import ScheduledCount, UnmaskingCount
+from feller.paths.discrete.unmasking_order import UnmaskingOrder, token_log_prob
+from feller.paths.discrete.unmasking_step import UnmaskingStep, early_finish
+from feller.paths.path import Network, Places, Times, check_times, require_rng
+from feller.paths.processes import Characteristics, Process
 from feller.paths.schedules import AlphaSigma, Linear, Schedule, check_convex, shared_alpha_sigma
 from feller.spaces.space import Points
 from feller.spaces.tokens import MaskSource, TokenSource
@@ -93,6 +96,8 @@ class Mixture(TokenPath):
     """Distribution at t = 0, independent of the data; None allows any source and coupling, with jumps to data only."""
     unmasking_order: UnmaskingOrder | None = field(default=None, kw_only=True)
     """Order in which masked tokens are revealed; None reveals them independently."""
+    unmasking_count: UnmaskingCount | None = field(default=None, kw_only=True)
+    """Number of masked tokens that a step reveals; None follows the schedule. Its order is the default of the count."""
 
     @property
     def has_mask(self) -> bool:
@@ -122,10 +127,16 @@ class Mixture(TokenPath):
                 "Reversal() requires the default step_rule and no ReversibleCorrector",
                 remedy="Omit `step_rule`, and use RenoiseCorrector, LogOddsCorrector or no corrector",
             )
-        if self.unmasking_order is not None and not (isinstance(self.source, MaskSource) and self.has_uniform_hazard):
+        is_planned = self.unmasking_order is not None or self.unmasking_count is not None
+        if is_planned and not (isinstance(self.source, MaskSource) and self.has_uniform_hazard):
             raise UsageError(
-                "an unmasking order requires `source=MaskSource()`, one schedule for all tokens, the default step_rule"
-                " and no corrector"
+                "an unmasking order or count requires `source=MaskSource()`, one schedule for all tokens, the default"
+                " step_rule and no corrector"
+            )
+        if isinstance(self.corrector, RemaskingCorrector) and not (self.has_mask and self._jumps_to_data_at_once):
+            raise UsageError(
+                "RemaskingCorrector requires `source=MaskSource()`, one schedule for all tokens and the default"
+                " step_rule"
             )
 
     @property
@@ -143,8 +154,13 @@ class Mixture(TokenPath):
         return isinstance(self.velocity, Reversal) and not isinstance(self.source, MaskSource)
 
     @property
+    def _jumps_to_data_at_once(self) -> bool:
+        """True if all jumps go to the data, with a probability that does not depend on the data."""
+        return self._jumps_to_data and isinstance(self.schedule, Schedule)
+
+    @property
     def has_uniform_hazard(self) -> bool:
-        return self._jumps_to_data and self.corrector is None and isinstance(self.schedule, Schedule)
+        return self._jumps_to_data_at_once and self.corrector is None
 
     def alpha_sigma(self, t: Tensor, x_1: Tensor) -> AlphaSigma:
         """Return alpha and sigma for data tokens x_1, at times that broadcast against the tokens."""
@@ -336,20 +352,58 @@ class Mixture(TokenPath):
             return super().expected_jumps(x_1, x, t, s, vocab_size)
         return self._expected_jumps(x_1, t, s), None
 
+    def process(self, network: Network, cond: Cond) -> Process:
+        count, order = self.unmasking_count, self.unmasking_order
+        path = self if order is None else replace(self, unmasking_order=order.bind(cond))
+        process = super(Mixture, path).process
+        if count is None or not count.is_adaptive or not isinstance(self.schedule, Schedule):
+            return process(network, cond)
+        return early_finish(process, network, cond, self.schedule)
+
     def characteristics(self, prediction: Float[Tensor, "b *d K"], x_t: Places, t: Times) -> Characteristics:
+        if isinstance(self.corrector, RemaskingCorrector):
+            return self._remasking(self.corrector, prediction, x_t, t)
         independent = super().characteristics(prediction, x_t, t)
-        if self.unmasking_order is None or independent.jumps is None:
+        if independent.jumps is None or (self.unmasking_order is None and self.unmasking_count is None):
             return independent
-
-        def posterior_at(index: tuple[Tensor, ...]) -> Tensor:
-            return self.posterior_logits(prediction[index], x_t[index], t[index[0]])
-
-        return replace(
-            independent,
-            jumps=in_unmasking_order(
-                independent.jumps, self.unmasking_order, posterior_at, self.token_sampler, prediction.shape[-1]
-            ),
+        count = self.unmasking_count or ScheduledCount()
+        step = UnmaskingStep(
+            order=self.unmasking_order or count.default_order,
+            count=count,
+            token_sampler=self.token_sampler,
+            prediction=prediction,
+            posterior_at=functools.partial(self._posterior_at, prediction, x_t, t),
+            x_t=x_t,
+            t=t,
         )
+        return replace(independent, jumps=step.jumps(independent.jumps))
+
+    def _posterior_at(self, prediction: Tensor, x_t: Tensor, t: Tensor, index: tuple[Tensor, ...]) -> Tensor:
+        """Return the logits of x_1 of the tokens with the given indices, [m, K]."""
+        return self.posterior_logits(prediction[index], x_t[index], t[index[0]])
+
+    def _remasking(self, corrector: RemaskingCorrector, prediction: Tensor, x_t: Tensor, t: Tensor) -> Characteristics:
+        """Return the jumps of the path with a re-masking corrector."""
+
+        def alpha(t: Tensor) -> Tensor:
+            return torch.as_tensor(self.alpha_sigma(t.double(), torch.zeros_like(t, dtype=torch.long)).alpha)
+
+        def sample_x_1(mask: Tensor, rng: RandomStream) -> Tensor:
+            posterior = self._posterior_at(prediction, x_t, t, mask.nonzero().unbind(1))
+            return self.token_sampler(posterior, masked_uniform(rng, mask))
+
+        vocab_size = prediction.shape[-1]
+        tokens = x_t.flatten().clamp(max=vocab_size - 1)  # masked tokens have no confidence
+        step = RemaskingStep(
+            probability=corrector.probability,
+            x_t=x_t,
+            mask_token=vocab_size,
+            confidence=token_log_prob(prediction.flatten(0, -2), tokens).exp().view(len(x_t), -1),
+            alpha_t=alpha(t),
+            alpha_at=lambda s: alpha(torch.full_like(t, s)),
+            sample_x_1=sample_x_1,
+        )
+        return Characteristics(jumps=step.jumps())
 
 
 def _decay(schedule: Schedule, t: Times, s: float) -> Tensor:
