@@ -14,6 +14,7 @@ from feller.core.migrations import add_families, migrate
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.modality import Target
+from feller.models.families.edit_model import EditModel
 from feller.models.families.model_family import (
     LogProbRequest,
     ModelFamily,
@@ -27,6 +28,7 @@ from feller.models.families.predictive_models import (
     EmbeddingModel,
     ExpectationModel,
     LatentAutoencoderModel,
+    PlannerModel,
     RegressionModel,
     VocoderModel,
 )
@@ -38,12 +40,12 @@ from feller.models.families.sequence_models import (
     TableModel,
 )
 from feller.networks.sequence.causal_transformer import CausalTransformer
-from feller.paths import Affine, Mixture, ProductPath
+from feller.paths import Affine, EditFlow, Mixture, ProductPath
 from feller.paths.brownian import BrownianBridge
 from feller.paths.path import Cond
 from feller.paths.processes import Characteristics, clamp
 from feller.sampling.sampler_config import SamplerConfig
-from feller.spaces import Euclidean, HistoryTokens, MaskSource, Tokens, UniformSource
+from feller.spaces import Euclidean, HistoryTokens, MaskSource, Sequences, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
 from feller.spaces.table_tokens import CategoryTokenizer, TableTokens
 from feller.training.objective import FlowMatching, Objective
@@ -75,17 +77,19 @@ FAMILIES = [
     AutoregressiveModel(),
     BridgeProcess(BrownianBridge(1.0)),
     DocumentModel(),
+    EditModel(EditFlow(space=Sequences(3, 4))),
     EmbeddingModel(),
     ExpectationModel(),
     GraphicalModel(),
     HistoryModel(),
     PathProcess(Affine()),
     PathProcess(Mixture()),
+    PlannerModel(Mixture(source=MaskSource())),
     RegressionModel(Target(("a",), (0.0,), (1.0,))),
     TableModel(any_order=False),
     VocoderModel(),
 ]
-DRAWING = {AutoregressiveModel, DocumentModel, GraphicalModel, HistoryModel, PathProcess, TableModel}
+DRAWING = {AutoregressiveModel, DocumentModel, EditModel, GraphicalModel, HistoryModel, PathProcess, TableModel}
 LATENT = {
     "infill": {AutoregressiveModel, GraphicalModel, HistoryModel, TableModel},
     "rows": {GraphicalModel, HistoryModel, TableModel},
@@ -114,20 +118,20 @@ def test_properties_of_families(family: ModelFamily) -> None:
     assert family.describe()
     assert bool(family.why_no_samples) == (kind not in DRAWING)
     tokens = kind is PathProcess and family.require_path().is_discrete
-    assert family.is_discrete == (tokens or kind in LATENT["infill"])
+    assert family.is_discrete == (tokens or kind in LATENT["infill"] | {EditModel})
     assert family.has_row_likelihood == (kind in LATENT["rows"])
-    assert family.is_process == (kind is PathProcess)
+    assert family.is_process == (kind in (EditModel, PathProcess))
     assert (family.prediction_target is not None) == (kind is RegressionModel)
     if kind not in DRAWING:
         with pytest.raises(UsageError):
             family.sample(Sure(), request(1, Euclidean((2,))), Rng(0))
         with pytest.raises(UsageError):
             family.check_request(request(1, Euclidean((2,))))
-    if not (tokens or kind in LATENT["infill"] or kind is PathProcess):
+    if not (tokens or kind in LATENT["infill"] | {EditModel, PathProcess}):
         asked = LogProbRequest(x_1=torch.zeros(1, 2), cond={}, space=Euclidean((2,)))
         with pytest.raises(UsageError):
             family.log_prob(Sure(), asked, Rng(0))
-    if kind not in (PathProcess, BridgeProcess):
+    if kind not in (EditModel, PathProcess, BridgeProcess):
         with pytest.raises(UsageError):
             family.require_path()
     if family != PathProcess(Affine()):

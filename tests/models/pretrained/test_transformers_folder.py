@@ -270,8 +270,8 @@ def test_per_example_gradients(name: str, rank: int | None, folders: dict[str, p
     objective = model.objective.build(feller.training.objective.TrainingContext())
     data = feller.read(SENTENCES[:3], like=model.spec.modality)
     example = objective.draw({"x_1": data.values}, feller.Rng(0), network)
-    expected = clipped_by_loop(objective.loss, network, example, 0.5)
-    clipped = clipped_by_vmap(objective.loss, network, example, 0.5)
-    assert expected.norms.min() > 0.5
+    expected = clipped_by_loop(objective.loss, network, example, 0.2)
+    clipped = clipped_by_vmap(objective.loss, network, example, 0.2)
+    assert expected.norms.min() > 0.2
     for key, value in expected.sums.items():
         torch.testing.assert_close(clipped.sums[key], value, atol=1e-5, rtol=1e-4)

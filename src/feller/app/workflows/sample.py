@@ -228,7 +228,8 @@ def applicable_options(run: Run) -> frozenset[str]:
     if (output := registration_of(spec.modality).output) in RUN_OPTIONS:
         return frozenset(RUN_OPTIONS[output][1])
     paths = [*iter_leaf_paths(spec.path)] if spec.family.is_process else []
-    samples_tokens = any(path.is_discrete for path in paths) or (not paths and spec.modality.view(Text) is not None)
+    has_sampler = any(hasattr(path, "token_sampler") for path in paths)
+    samples_tokens = has_sampler or (not paths and spec.modality.view(Text) is not None)
     conditions = {
         "template": spec.modality.view(Text) is not None,
         **dict.fromkeys(("complete", "impute", "imputations"), with_conditions_on_cells(spec.modality) is not None),
