@@ -27,6 +27,7 @@ from feller.models.families.predictive_models import (
     EmbeddingModel,
     ExpectationModel,
     LatentAutoencoderModel,
+    PlannerModel,
     RegressionModel,
     VocoderModel,
 )
@@ -81,6 +82,7 @@ FAMILIES = [
     HistoryModel(),
     PathProcess(Affine()),
     PathProcess(Mixture()),
+    PlannerModel(Mixture(source=MaskSource())),
     RegressionModel(Target(("a",), (0.0,), (1.0,))),
     TableModel(any_order=False),
     VocoderModel(),
