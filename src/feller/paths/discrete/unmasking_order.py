@@ -1,7 +1,7 @@
 """Orders in which masked tokens are revealed: by confidence, margin or entropy of the network's prediction.
 
-Source: Chang et al. 2022, "MaskGIT", arXiv 2202.04200. The choice of the revealed tokens depends on the sampled values,
-so samples do not follow the network's distribution.
+Source: Chang et al. 2022, "MaskGIT", arXiv 2202.04200. With one token per step, an order that ignores the sampled
+values, such as entropy or margin, samples from the network's distribution; confidence prefers likely values.
 """
 
 import abc
