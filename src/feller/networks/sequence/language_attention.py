@@ -178,6 +178,7 @@ def _block_conv(
     reach = weight.shape[1] // 2
     padded = F.pad(h[:, :context], (0, 0, reach, 0))
     noisy = (h[:, context:] * is_real[:, None]).unflatten(1, (num_blocks, size + 1)).flatten(0, 1)
-    before = padded.unfold(1, reach, size).mT.flatten(0, 1)
+    first = torch.arange(num_blocks, device=h.device) * size
+    before = padded[:, first[:, None] + torch.arange(reach, device=h.device)].flatten(0, 1)
     blocks = block_conv(noisy, weight, before).unflatten(0, (-1, num_blocks)).flatten(1, 2)
     return torch.cat([convolve(padded, weight[:, : reach + 1]), blocks], 1) if context else blocks

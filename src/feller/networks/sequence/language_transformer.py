@@ -12,7 +12,7 @@ from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import SummedConditioning, zero_init
-from feller.networks.blocks.relative_positions import apply_rotary, rotary_cos_sin
+from feller.networks.blocks.relative_positions import apply_rotary, rotary_at
 from feller.networks.image.dit import AttentionFn, cached_attention
 from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.sequence.language_attention import (
@@ -20,7 +20,6 @@ from feller.networks.sequence.language_attention import (
     LOOKAHEAD,
     AttentionPattern,
     BlockAttention,
-    CausalAttention,
     ConvFn,
     FullAttention,
     block_conv,
@@ -135,6 +134,7 @@ class LanguageTransformerNetwork(nn.Module):
             cache, before=torch.stack(before) if before else cache.before, length=start + m
         )
 
+    @torch.no_grad()
     def block_logits(
         self, tokens: Int[Tensor, "b m"], cache: ContextCache, cond: Cond
     ) -> Float[Tensor, "b block symbols"]:
@@ -161,9 +161,7 @@ class LanguageTransformerNetwork(nn.Module):
         return self.embed(tokens) + self.conditioning(t, given)[:, None]
 
     def _rotary(self, positions: Int[Tensor, " m"]) -> tuple[Tensor, Tensor]:
-        most = len(positions) if not len(positions) else int(positions.max()) + 1
-        cosines, sines = rotary_cos_sin(0, most, self.head_dim, self.embed.weight)
-        return cosines[positions], sines[positions]
+        return rotary_at(positions, self.head_dim, self.embed.weight)
 
     def _logits(self, h: Float[Tensor, "b n width"]) -> Float[Tensor, "b n symbols"]:
         """Return the logits of data tokens, by tied embeddings, in float32 or higher precision."""
@@ -209,8 +207,3 @@ def _continued(before: Float[Tensor, "b reach width"], later: list[Tensor]) -> C
         return convolve(padded, weight[:, : reach + 1])
 
     return causal
-
-
-def is_causal(config: NetworkConfig) -> bool:
-    """Return True for a `LanguageTransformer` that predicts the next token."""
-    return isinstance(config, LanguageTransformer) and isinstance(config.attention, CausalAttention)
