@@ -10,6 +10,7 @@ from feller.core.rng import Rng
 from feller.networks import (
     MLP,
     CausalTransformer,
+    LanguageTransformer,
     NetworkConfig,
     TextDiT,
     TokenAdapter,
@@ -23,6 +24,7 @@ from tests.networks.checks import check_learning, perturb_weights
 K = 5
 SMALL = {
     "text": (TextDiT(K, width=16, depth=2, heads=2), (9,)),
+    "language": (LanguageTransformer(K, width=16, depth=2, heads=2), (9,)),
     "decoder": (CausalTransformer(K, width=16, depth=2, heads=2), (9,)),
     "token mlp": (TokenMLP(K, has_mask=True, embed_dim=3, width=24, depth=2), (2, 3)),
     "embedded mlp": (TokenAdapter(MLP(width=16, depth=2), K, has_mask=True, embed_dim=3), (4,)),
@@ -71,7 +73,7 @@ def test_a_new_network_answers_zero_and_learns_in_all_its_weights(
     check_learning(network, lambda: F.cross_entropy(network(x_t, t, given).flatten(0, -2), target.flatten()), 5)
     now = network(x_t, t, given)
     others = [network(x_t, t, given | {"label": (label + 1) % 4})]
-    others += [] if isinstance(architecture, CausalTransformer) else [network(x_t, 1 - t, given)]
+    others += [] if isinstance(architecture, CausalTransformer | LanguageTransformer) else [network(x_t, 1 - t, given)]
     for other in others:
         assert ((other - now).abs().flatten(1).amax(1) > 1e-7).all()
 

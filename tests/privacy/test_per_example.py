@@ -10,7 +10,17 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import DocumentVocabulary
-from feller.networks import GPT, MLP, CausalTransformer, DiT, TextDiT, UNet, UNetND
+from feller.networks import (
+    GPT,
+    MLP,
+    BlockAttention,
+    CausalTransformer,
+    DiT,
+    LanguageTransformer,
+    TextDiT,
+    UNet,
+    UNetND,
+)
 from feller.networks.blocks.lora import LoRA
 from feller.privacy.dp_sgd.ghost_clipping import clipped_by_ghost
 from feller.privacy.dp_sgd.grad_samplers import (
@@ -112,6 +122,18 @@ def networks() -> dict[str, tuple]:
             TextDiT(6, has_mask=False, width=16, depth=2, heads=2).build((9,), build, Rng(0)),
             text,
             given | seen,
+            False,
+        ),
+        "LanguageTransformer": (
+            LanguageTransformer(5, width=16, depth=2, heads=2).build((9,), build, Rng(0)),
+            text,
+            given | seen,
+            False,
+        ),
+        "BlockTransformer": (
+            LanguageTransformer(5, BlockAttention(4), width=16, depth=2, heads=2).build((9,), build, Rng(0)),
+            text,
+            given | {"clean": text.clamp(max=4)},
             False,
         ),
         "Decoder": (CausalTransformer(6, width=16, depth=2, heads=2).build((9,), build, Rng(0)), text, given, False),

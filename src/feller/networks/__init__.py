@@ -34,6 +34,13 @@ from feller.networks.sequence.categorical_columns import CategoricalColumns
 from feller.networks.sequence.causal_transformer import CausalTransformer
 from feller.networks.sequence.gpt import GPT
 from feller.networks.sequence.history_transformer import HistoryTransformer
+from feller.networks.sequence.language_attention import (
+    AttentionPattern,
+    BlockAttention,
+    CausalAttention,
+    FullAttention,
+)
+from feller.networks.sequence.language_transformer import LanguageTransformer
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.networks.sequence.text_dit import TextDiT
 from feller.networks.sequence.token_mlp import TokenAdapter, TokenMLP
@@ -49,8 +56,11 @@ __all__ = [
     "AdversarialAutoencoder",
     "AngleCodec",
     "AsLatents",
+    "AttentionPattern",
     "BiEncoder",
+    "BlockAttention",
     "CategoricalColumns",
+    "CausalAttention",
     "CausalTransformer",
     "ConvAutoencoder",
     "ConvClassifier",
@@ -60,10 +70,12 @@ __all__ = [
     "FeatureMap",
     "ForwardBackwardDrift",
     "FrameInfiller",
+    "FullAttention",
     "GaussianLatents",
     "HistoryTransformer",
     "ImageLabelNet",
     "JointMLP",
+    "LanguageTransformer",
     "LeafCodec",
     "LearnedDocumentEncoder",
     "LearnedImageTokenizer",

@@ -4,7 +4,7 @@ import abc
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,9 +30,16 @@ def rotary_cos_sin(
         size: Number of features per attention head, even.
         like: Tensor whose dtype and device the results have.
     """
+    return rotary_at(torch.arange(first, first + n, dtype=like.dtype, device=like.device), size, like)
+
+
+def rotary_at(
+    positions: Shaped[Tensor, " n"], size: int, like: Tensor
+) -> tuple[Float[Tensor, "n size"], Float[Tensor, "n size"]]:
+    """Return the cosines and signed sines of rotary embeddings at given positions, as `rotary_cos_sin` does."""
     half = size // 2
     frequencies = ROTARY_BASE ** -(torch.arange(half, dtype=like.dtype, device=like.device) / half)
-    angles = torch.arange(first, first + n, dtype=like.dtype, device=like.device)[:, None] * frequencies
+    angles = positions.to(like)[:, None] * frequencies
     return angles.cos().repeat(1, 2), torch.cat([-angles.sin(), angles.sin()], 1)
 
 
