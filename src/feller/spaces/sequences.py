@@ -4,7 +4,7 @@ import abc
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from feller.core.errors import InputError, check_integer, check_kind
@@ -109,8 +109,3 @@ class Sequences(Space):
 def compact(z: Int64[Tensor, "b n"], blank: int) -> Int64[Tensor, "b n"]:
     """Move the tokens of each row to its start, in their order, and the blanks to its end."""
     return z.gather(1, (z == blank).to(torch.int8).argsort(dim=1, stable=True))
-
-
-def token_mask(x: Int64[Tensor, "b l"], pad: int) -> Bool[Tensor, "b l"]:
-    """Return True for tokens and False for padding."""
-    return x != pad

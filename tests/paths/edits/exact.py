@@ -1,7 +1,6 @@
 """Exact marginals and predictions of edit paths on short sequences, by enumeration of all slots."""
 
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -65,7 +64,8 @@ class ExactPath:
             stages = torch.tensor(list(itertools.product(range(num_stages), repeat=z_1.shape[1])))
             is_used = ((z_0 != space.pad_token_id) | (z_1 != space.pad_token_id))[0]
             n = len(stages)
-            x, target = self.path.observe(z_0.expand(n, -1), z_1.expand(n, -1), stages)
+            slots = (z_0.expand(n, -1), z_1.expand(n, -1), stages)
+            x, target = self.path.without_blanks(self.path.slots(*slots)), self.path.slot_target(*slots)
             states = [unpadded(row, space.pad_token_id) for row in x]
             self.pairs.append((end, p_0 * p_1, stages, is_used, states, target))
 
@@ -170,8 +170,3 @@ def random_data(num: int, vocab_size: int, max_length: int, seed: int) -> dict[S
 
 def total_variation(counts: dict[Sequence, float], probs: dict[Sequence, float]) -> float:
     return sum(abs(counts.get(x, 0.0) - probs.get(x, 0.0)) for x in counts.keys() | probs.keys()) / 2
-
-
-def entropy_floor(probs: dict[Sequence, float], n: int) -> float:
-    """Return the mean total variation between the distribution and n samples of it, to first order."""
-    return sum(math.sqrt(2 * p * (1 - p) / (math.pi * n)) for p in probs.values()) / 2

@@ -35,7 +35,7 @@ class EditFlow(EditPath):
     def sample_stages(
         self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], t: Float[Tensor, " b"], rng: RandomStream
     ) -> Int64[Tensor, "b n"]:
-        sigma = torch.as_tensor(self.schedule(t.double()).sigma, dtype=torch.float64)[:, None]
+        sigma = self.sigma(t)[:, None]
         survival = rng.uniform(z_1.shape, torch.float64, z_1.device)
         if not self.propagation:
             return (survival >= sigma).long()
@@ -46,11 +46,15 @@ class EditFlow(EditPath):
         backward = first_passage(own_time.flip(1), passages[1] / self.propagation).flip(1)
         return (torch.minimum(forward, backward) <= -sigma.log()).long()
 
-    def observe(
+    def slots(
         self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], stage: Int64[Tensor, "b n"]
-    ) -> tuple[Int64[Tensor, "b l"], EditTarget]:
-        pad, is_done = self.space.pad_token_id, stage > 0
-        z_t = torch.where(is_done, z_1, z_0)
+    ) -> Int64[Tensor, "b n"]:
+        return torch.where(stage > 0, z_1, z_0)
+
+    def slot_target(
+        self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], stage: Int64[Tensor, "b n"]
+    ) -> EditTarget:
+        pad, is_done, z_t = self.space.pad_token_id, stage > 0, self.slots(z_0, z_1, stage)
         rate = ((z_0 != z_1) & ~is_done).double() * self._slot_rates(is_done & self._is_used(z_0, z_1))
         is_blank, becomes_blank = z_t == pad, z_1 == pad
         places = self.space.max_length + 1
@@ -58,7 +62,7 @@ class EditFlow(EditPath):
         position = (~is_blank).cumsum(1).clamp(max=places - 1)
         token, shape = z_1.masked_fill(becomes_blank, 0), (places, self.space.vocab_size)
         deletions = rates_at(position, torch.zeros_like(token), rate * (~is_blank & becomes_blank), (places, 1))
-        return self.without_blanks(z_t), {
+        return {
             "insert": rates_at(position, token, rate * is_blank, shape),
             "substitute": rates_at(position, token, rate * ~(is_blank | becomes_blank), shape),
             "delete": deletions[..., 0],

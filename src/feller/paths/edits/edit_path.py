@@ -27,6 +27,8 @@ MAX_TIME = 0.999
 """Latest time at which networks are trained and evaluated, since the rates per unit of time are infinite at t = 1."""
 MIN_ALPHA = 1 / 16
 """Summand of alpha in the prior rate of insertions, which bounds it by 16 tokens per gap."""
+MAX_COUNT = 8192
+"""Maximum number of tokens inserted into one gap in a step."""
 EditTarget = dict[str, Tensor]
 """Rates per unit of tau of the edits that remain: `insert` [b, places, V] of each token into each gap, `substitute`
 [b, places, K] of each token for that at each position, and `delete` [b, places], with places as in `LogEditRates`."""
@@ -72,10 +74,16 @@ class EditPath(Path):
         """Sample the stage of each slot at time t: 0 as in the source, and the last stage as in the data."""
 
     @abc.abstractmethod
-    def observe(
+    def slots(
         self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], stage: Int64[Tensor, "b n"]
-    ) -> tuple[Int64[Tensor, "b l"], EditTarget]:
-        """Return the padded sequences without blanks [b, max_length], and the edits that remain, given the stages."""
+    ) -> Int64[Tensor, "b n"]:
+        """Return the token or blank of each slot in its stage."""
+
+    @abc.abstractmethod
+    def slot_target(
+        self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], stage: Int64[Tensor, "b n"]
+    ) -> EditTarget:
+        """Return the edits that remain, given the stages."""
 
     @abc.abstractmethod
     def log_rates(
@@ -89,7 +97,8 @@ class EditPath(Path):
         """True if mask tokens are inserted, any number in a step; else one token per gap and step."""
 
     def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, rng: RandomStream | None = None) -> Tensor:
-        return self.sample_with_target(x_0, x_1, t, rng)[0]
+        z_0, z_1, stage = self._sample_slots(x_0, x_1, t, rng)
+        return self.without_blanks(self.slots(z_0, z_1, stage))
 
     def target(self, x_t: State, x_0: State, x_1: State, t: State) -> State:
         """Raise a TypeError, since the remaining edits depend on how the state arose; see `sample_with_target`."""
@@ -102,11 +111,19 @@ class EditPath(Path):
         t: Float[Tensor, " b"],
         rng: RandomStream | None = None,
     ) -> tuple[Int64[Tensor, "b l"], EditTarget]:
+        z_0, z_1, stage = self._sample_slots(x_0, x_1, t, rng)
+        x_t = self.without_blanks(self.slots(z_0, z_1, stage))
+        mean = self.mean_target(x_t, x_1)
+        return x_t, self.slot_target(z_0, z_1, stage) if mean is None else mean
+
+    def _sample_slots(
+        self, x_0: Tensor, x_1: Tensor, t: Tensor, rng: RandomStream | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the aligned sequences, and the stage of each slot at time t."""
         rng = require_rng(rng)
         check_times(t, x_1)
         z_0, z_1 = self.alignment(x_0, x_1, self.space.pad_token_id)
-        x_t, target = self.observe(z_0, z_1, self.sample_stages(z_0, z_1, t, rng))
-        return x_t, target if (mean := self.mean_target(x_t, x_1)) is None else mean
+        return z_0, z_1, self.sample_stages(z_0, z_1, t, rng)
 
     def mean_target(self, x_t: Int64[Tensor, "b l"], x_1: Int64[Tensor, "b l"]) -> EditTarget | None:
         """Return the mean rates of the edits that remain, given the state and the data, over all alignments.
@@ -140,9 +157,12 @@ class EditPath(Path):
 
     def completed(self, t: Float[Tensor, " b"], s: float | Tensor) -> Float64[Tensor, " b"]:
         """Return 1 - sigma(s) / sigma(t), the fraction of the remaining edits that are made between t and s."""
-        at_s = self.schedule(torch.as_tensor(s, dtype=torch.float64, device=t.device).expand(t.shape))
-        sigma_t = torch.as_tensor(self.schedule(t.double()).sigma, dtype=torch.float64)
-        return 1 - torch.as_tensor(at_s.sigma, dtype=torch.float64) / sigma_t.clamp(min=1e-300)
+        end = torch.as_tensor(s, dtype=torch.float64, device=t.device).expand(t.shape)
+        return 1 - self.sigma(end) / self.sigma(t).clamp(min=1e-300)
+
+    def sigma(self, t: Float[Tensor, " b"]) -> Float64[Tensor, " b"]:
+        """Return the sigma of the schedule, exp(-tau), in float64."""
+        return torch.as_tensor(self.schedule(t.double()).sigma, dtype=torch.float64)
 
     def characteristics(self, prediction: State, x_t: Int64[Tensor, "b l"], t: Float[Tensor, " b"]) -> Characteristics:
         """Return jumps of whole sequences; a step makes any number of edits at different positions."""
@@ -214,10 +234,6 @@ def poisson_quantile(mean: Float64[Tensor, "b n"], u: Float64[Tensor, "b n"]) ->
         probability = probability * mean / k
         cumulative += probability
     return count
-
-
-MAX_COUNT = 8192
-"""Maximum number of tokens inserted into one gap in a step."""
 
 
 def rates_at(

@@ -31,22 +31,26 @@ class InsertionMasking(EditPath):
     def sample_stages(
         self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], t: Float[Tensor, " b"], rng: RandomStream
     ) -> Int64[Tensor, "b n"]:
-        sigma = torch.as_tensor(self.schedule(t.double()).sigma, dtype=torch.float64)[:, None]
+        sigma = self.sigma(t)[:, None]
         at_insertion, until_unmasking = (rng.uniform(z_1.shape, torch.float64, z_1.device) for _ in range(2))
         at_unmasking = at_insertion * until_unmasking  # values of sigma at both jumps, which have rate 1 in tau
         return (at_insertion >= sigma).long() + (at_unmasking >= sigma)
 
-    def observe(
+    def slots(
         self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], stage: Int64[Tensor, "b n"]
-    ) -> tuple[Int64[Tensor, "b l"], EditTarget]:
-        pad, mask, places = self.space.pad_token_id, self.space.mask_token_id, self.space.max_length + 1
-        is_used = z_1 != pad
-        z_t = torch.where(stage == 2, z_1, torch.where((stage == 1) & is_used, mask, pad))
-        is_missing, is_masked = is_used & (stage == 0), is_used & (stage == 1)
-        position = (z_t != pad).cumsum(1)
+    ) -> Int64[Tensor, "b n"]:
+        is_masked = (stage == 1) & (z_1 != self.space.pad_token_id)
+        return torch.where(stage == 2, z_1, torch.where(is_masked, self.space.mask_token_id, self.space.pad_token_id))
+
+    def slot_target(
+        self, z_0: Int64[Tensor, "b n"], z_1: Int64[Tensor, "b n"], stage: Int64[Tensor, "b n"]
+    ) -> EditTarget:
+        pad, places = self.space.pad_token_id, self.space.max_length + 1
+        is_missing, is_masked = ((z_1 != pad) & (stage == k) for k in (0, 1))
+        position = (self.slots(z_0, z_1, stage) != pad).cumsum(1)
         unmask = rates_at(position, z_1.where(is_masked, 0), is_masked.double(), (places, self.space.vocab_size))
         insert = rates_at(position, torch.zeros_like(z_1), is_missing.double(), (places, 1))
-        return self.without_blanks(z_t), self._target(insert, unmask)
+        return self._target(insert, unmask)
 
     def mean_target(self, x_t: Int64[Tensor, "b l"], x_1: Int64[Tensor, "b l"]) -> EditTarget | None:
         if x_1.shape[1] > MAX_SLOTS:
