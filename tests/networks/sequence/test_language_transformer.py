@@ -57,7 +57,7 @@ def test_one_block_of_the_whole_text_is_full_attention(reach: int) -> None:
 @pytest.mark.parametrize("size", [1, 3, 4])
 @REACHES
 def test_a_block_depends_on_its_noisy_tokens_and_earlier_clean_ones(size: int, reach: int) -> None:
-    """Which tokens change the logits of which, of all pairs."""
+    """Changes of single tokens change the logits of their own block (noisy) or of later blocks (clean) only."""
     x_1, x_t, t, given = batch()
     network = random_network(BlockAttention(size), reach)
     logits = network(x_t, t, given | {CLEAN: x_1})

@@ -11,7 +11,7 @@ from feller.core.pytree import Cond, is_concrete
 from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning
-from feller.networks.blocks.relative_positions import apply_rotary, rotary_cos_sin
+from feller.networks.blocks.relative_positions import rotary_cos_sin
 from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.sequence.text_dit import (
     ConvAttentionBlock,
@@ -20,6 +20,7 @@ from feller.networks.sequence.text_dit import (
     check_sizes,
     check_text,
     key_mask,
+    rotary_attention,
     token_embedding,
 )
 
@@ -125,14 +126,8 @@ class EditTransformerNetwork(nn.Module):
             x_t, is_token = x_t[:, :longest], is_token[:, :longest]
         vector, valid = self.conditioning(t, cond), F.pad(is_token, (1, 0), value=True)
         h = self.embed(F.pad(x_t, (1, 0), value=self.vocab_size + NUM_EXTRA_TOKENS - 1))
-        cos_sin = rotary_cos_sin(0, h.shape[1], self.head_dim, h)
-        attn_mask, pad = key_mask(valid), centered_padding(valid)
-
-        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            return F.scaled_dot_product_attention(
-                apply_rotary(query, cos_sin), apply_rotary(key, cos_sin), value, attn_mask=attn_mask
-            )
-
+        attend = rotary_attention(rotary_cos_sin(0, h.shape[1], self.head_dim, h), key_mask(valid))
+        pad = centered_padding(valid)
         for block in self.blocks:
             h = block(h, vector, attend, pad)
         output = self.head(h, vector) * valid[:, :, None]

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from feller.core.errors import check_integer, check_number
+from feller.core.errors import check_integer
 from feller.core.pytree import Cond
 from feller.networks.image.dit import AttentionFn
 
@@ -96,7 +96,6 @@ class BlockAttention(AttentionPattern):
     """Number of tokens per block; the last block may be shorter."""
 
     def __post_init__(self) -> None:
-        check_number("size", self.size, ge=1)
         check_integer("size", self.size, ge=1)
 
     def arrange(self, x_t: Int[Tensor, "b n"], cond: Cond, bos: int) -> TokenLayout:

@@ -15,6 +15,7 @@ from feller.networks.blocks.conditioning import SummedConditioning, zero_init
 from feller.networks.blocks.relative_positions import apply_rotary, rotary_at
 from feller.networks.image.dit import AttentionFn, cached_attention
 from feller.networks.network_config import NetworkConfig, seeded_init
+from feller.networks.sequence.causal_transformer import ConvKVCache
 from feller.networks.sequence.language_attention import (
     CLEAN,
     LOOKAHEAD,
@@ -67,22 +68,6 @@ class LanguageTransformer(NetworkConfig):
             return LanguageTransformerNetwork(self, conditions)
 
 
-@dataclass(frozen=True)
-class ContextCache:
-    """KV cache of the tokens read causally; updates are in place, so only the most recently returned cache is valid."""
-
-    keys: Float[Tensor, "depth b heads most size"]
-    values: Float[Tensor, "depth b heads most size"]
-    before: Float[Tensor, "depth b reach width"]
-    """Features of the last tokens in each layer, which are the left context of the convolutions."""
-    length: int = 0
-    """Number of tokens per sequence read so far."""
-
-    def select(self, index: Int[Tensor, " m"]) -> "ContextCache":
-        """Return the cache of the sequences with the indices `index`, in this order."""
-        return replace(self, keys=self.keys[:, index], values=self.values[:, index], before=self.before[:, index])
-
-
 class LanguageTransformerNetwork(nn.Module):
     """Transformer over tokens, configured by `LanguageTransformer`."""
 
@@ -109,16 +94,16 @@ class LanguageTransformerNetwork(nn.Module):
             h = layer(h, cos_sin, layout.attend, layout.convolve)
         return self._logits(h[:, layout.outputs])
 
-    def init_cache(self, batch_size: int, max_length: int) -> ContextCache:
+    def init_cache(self, batch_size: int, max_length: int) -> ConvKVCache:
         """Return an empty cache for up to `max_length` tokens per sequence, including the BOS token."""
         like, depth = self.embed.weight, len(self.layers)
         keys, values = like.new_empty(2, depth, batch_size, self.heads, max_length, self.head_dim).unbind()
-        return ContextCache(keys, values, like.new_zeros(depth, batch_size, self.reach, like.shape[1]))
+        return ConvKVCache(keys, values, like.new_zeros(depth, batch_size, self.reach, like.shape[1]))
 
     @torch.no_grad()
     def decode_step(
-        self, tokens: Int[Tensor, "b m"], cache: ContextCache, cond: Cond
-    ) -> tuple[Float[Tensor, "b symbols"], ContextCache]:
+        self, tokens: Int[Tensor, "b m"], cache: ConvKVCache, cond: Cond
+    ) -> tuple[Float[Tensor, "b symbols"], ConvKVCache]:
         """Read the next tokens of each sequence causally; return the logits of the token after them and the new cache.
 
         The first token of a sequence is `bos_token_id`.
@@ -129,14 +114,14 @@ class LanguageTransformerNetwork(nn.Module):
         attn_mask = None if m == 1 else torch.ones(m, start + m, dtype=torch.bool, device=h.device).tril(start)
         for i, layer in enumerate(self.layers):
             attend = cached_attention(cache.keys[i], cache.values[i], start, attn_mask)
-            h = layer(h, cos_sin, attend, _continued(cache.before[i], before))
+            h = layer(h, cos_sin, attend, _continued(cache.conv_state[i], before))
         return self._logits(h[:, -1:])[:, 0], replace(
-            cache, before=torch.stack(before) if before else cache.before, length=start + m
+            cache, conv_state=torch.stack(before) if before else cache.conv_state, length=start + m
         )
 
     @torch.no_grad()
     def block_logits(
-        self, tokens: Int[Tensor, "b m"], cache: ContextCache, cond: Cond
+        self, tokens: Int[Tensor, "b m"], cache: ConvKVCache, cond: Cond
     ) -> Float[Tensor, "b block symbols"]:
         """Return the logits of the tokens of a noisy block, m = block + 1, after the tokens in the cache.
 
@@ -150,7 +135,7 @@ class LanguageTransformerNetwork(nn.Module):
         cos_sin = self._rotary(torch.arange(start, start + m, device=h.device))
         for i, layer in enumerate(self.layers):
             attend = cached_attention(cache.keys[i], cache.values[i], start)
-            before = cache.before[i]
+            before = cache.conv_state[i]
             h = layer(h, cos_sin, attend, lambda x, weight, before=before: block_conv(x, weight, before))
         return self._logits(h[:, :-1])
 

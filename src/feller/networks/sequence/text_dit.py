@@ -101,13 +101,7 @@ class TextDiTNetwork(nn.Module):
         observed_mask = cond.get("known", torch.zeros_like(x_t, dtype=torch.bool))
         h = self.embed(x_t) + observed_mask[:, :, None] * self.observed_embed
         cos_sin, pad = rotary_cos_sin(0, x_t.shape[1], self.head_dim, h), centered_padding(valid)
-        attn_mask = None if valid is None else key_mask(valid)
-
-        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            return F.scaled_dot_product_attention(
-                apply_rotary(query, cos_sin), apply_rotary(key, cos_sin), value, attn_mask=attn_mask
-            )
-
+        attend = rotary_attention(cos_sin, None if valid is None else key_mask(valid))
         for block in self.blocks:
             h = block(h, vector, attend, pad)
         return self.head(h, vector)
@@ -150,6 +144,19 @@ def token_embedding(vocab_size: int, width: int) -> nn.Embedding:
     embedding = nn.Embedding(vocab_size, width)
     nn.init.normal_(embedding.weight, std=EMBEDDING_STD)
     return embedding
+
+
+def rotary_attention(
+    cos_sin: tuple[Float[Tensor, "n size"], Float[Tensor, "n size"]], attn_mask: Bool[Tensor, "b 1 1 n"] | None
+) -> AttentionFn:
+    """Return the attention with rotary position embeddings to the keys in a mask, or to all keys."""
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(
+            apply_rotary(query, cos_sin), apply_rotary(key, cos_sin), value, attn_mask=attn_mask
+        )
+
+    return attend
 
 
 def centered_padding(valid: Bool[Tensor, "b n"] | None) -> PadFn:
