@@ -1,4 +1,4 @@
-"""Share of generated Sudoku boards that a masked model solves, for each unmasking order.
+"""Fraction of generated Sudoku boards that a masked model solves, for each unmasking order.
 
     python -m benchmarks.sudoku --box 2 --minutes 5 --planner-minutes 2
     python -m benchmarks.sudoku --box 3 --minutes 25 --planner-minutes 5
@@ -41,8 +41,8 @@ from feller.training.objective import Objective, TrainingContext
 from feller.training.objectives.planner_training import PlannerTraining
 
 EMPTY = -1
-GIVEN_SHARE = {2: 0.25, 3: 0.4}
-"""Least share of given cells of a test board, by the side of a box; cells are removed while the solution is unique."""
+GIVEN_FRACTION = {2: 0.25, 3: 0.4}
+"""Minimum fraction of given cells of a test board, by the side of a box; the solution stays unique."""
 
 
 def solutions(grid: list[int], box: int, rng: random.Random) -> Iterator[list[int]]:
@@ -91,7 +91,7 @@ def random_grid(box: int, rng: random.Random) -> list[int]:
 
 def puzzle(grid: list[int], box: int, rng: random.Random) -> list[int]:
     """Return a board with one solution: cells are removed in random order while the solution stays unique."""
-    board, fewest = list(grid), math.ceil(GIVEN_SHARE[box] * len(grid))
+    board, fewest = list(grid), math.ceil(GIVEN_FRACTION[box] * len(grid))
     for cell in rng.sample(range(len(grid)), len(grid)):
         if sum(digit != EMPTY for digit in board) <= fewest:
             break
@@ -210,7 +210,7 @@ def solve(path: Mixture, network: nn.Module, givens: Tensor, side: int, seed: in
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    """Train a model and a planner, print the share of solved test boards for each order, and return the figures."""
+    """Train a model and a planner, print the fraction of solved test boards for each order, and return the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sudoku")
     parser.add_argument("--box", type=int, default=2, choices=(2, 3), help="Side of a box: boards are 4 x 4 or 9 x 9.")
     parser.add_argument("--minutes", type=float, default=5.0, help="CPU minutes of training.")

@@ -11,11 +11,12 @@ from feller.data.batches import batch_loader
 from feller.data.loading.raw import RawTexts, object_array
 from feller.data.modality import Dataset
 from feller.data.text.dataset import text_dataset
-from feller.models.families.model_family import family_for
+from feller.models.families.model_family import SampleRequest, family_for
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.recipes.registry import RECIPES
 from feller.models.spec import ModelSpec, class_frequencies
+from feller.paths import KineticOptimalRates
 from feller.sampling.sampler_config import SamplerConfig
 from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
@@ -65,3 +66,11 @@ def test_one_long_text_is_refused(name: str) -> None:
     stream = text_dataset(RawTexts(object_array([" ".join(LINES)]), documents=False), size=16)
     with pytest.raises(UsageError):
         RECIPES[name](stream, "tiny")
+
+
+@pytest.mark.parametrize("sampling", [SamplerConfig("midpoint"), SamplerConfig("euler", rates=KineticOptimalRates())])
+def test_samplers_of_other_models_are_refused(sampling: SamplerConfig, documents: Dataset) -> None:
+    recipe = RECIPES["text-edits"](documents, "tiny")
+    request = SampleRequest(n=1, space=recipe.objective.space, sampling=sampling)
+    with pytest.raises(UsageError):
+        family_for(recipe.objective).check_request(request)

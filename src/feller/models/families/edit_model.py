@@ -13,7 +13,6 @@ from feller.models.families.model_family import LogProb, LogProbRequest, ModelFa
 from feller.networks.mixed_precision import at_precision
 from feller.paths import Network
 from feller.paths.edits.edit_path import EditPath
-from feller.sampling import trajectory
 from feller.sampling.solvers.adaptive_edits import AdaptiveEdits
 from feller.training.losses.edit_divergence import edit_divergence
 
@@ -51,22 +50,21 @@ class EditModel(ModelFamily):
                 found="a model of insertions",
                 remedy="Fit with recipe text",
             )
+        sampling = request.sampling
+        if sampling.unmasking_order is not None or sampling.rates is not None:
+            raise UsageError("an unmasking order and rates require tokens at fixed positions", remedy="Omit both")
+        if sampling.solver != "euler":
+            raise UsageError(f"{sampling.solver} does not support sequences", remedy="Use euler")
 
     def sample(self, network: Any, request: SampleRequest, rng: Rng) -> tuple[State, State]:
         sampling, space = request.sampling, self.path.space
-        path = _with_sampler(self.path, request)
+        path = replace(self.path, token_sampler=sampling.token_sampler)
         guided: Network = sampling.guidance.apply(
             at_precision(network, sampling.precision), request.guidance, path, request.droppable
         )
         x_0 = space.sample_base(request.n, rng.stream("source"), next(network.parameters()).device)
         times, solver = sampling.times.grid(sampling.nfe), request.solver or AdaptiveEdits(space)
-        x = x_0
-        with torch.no_grad():
-            request.on_step(times[0], x)
-            for step, state in enumerate(trajectory(path.process(guided, request.cond), x, times, solver, rng), 1):
-                x = state
-                request.on_step(times[step], x)
-                request.on_progress(step / (len(times) - 1))
+        x = request.simulate(path.process(guided, request.cond), x_0, times, solver, rng)
         if (x > space.pad_token_id).any():
             raise InputError("masks remain in the samples: the model is undertrained", remedy="Train longer")
         return x_0, x
@@ -99,9 +97,3 @@ class EditModel(ModelFamily):
         prediction = network(x_t, t.float(), request.cond)
         prediction = {name: value.double() for name, value in prediction.items()}
         return weight * edit_divergence(self.path, prediction, x_t, t, target)
-
-
-def _with_sampler(path: EditPath, request: SampleRequest) -> EditPath:
-    if request.sampling.unmasking_order is not None or request.sampling.rates is not None:
-        raise UsageError("an unmasking order and rates require tokens at fixed positions", remedy="Omit both")
-    return replace(path, token_sampler=request.sampling.token_sampler)

@@ -2,7 +2,7 @@
 
 import abc
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,7 +16,8 @@ from feller.core.rng import Rng
 from feller.data.modality import Target
 from feller.models.families.elbo import ELBO
 from feller.paths import Path
-from feller.sampling import Divergence, Solver
+from feller.paths.processes import Process
+from feller.sampling import Divergence, Solver, trajectory
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Space
 
@@ -81,6 +82,24 @@ class SampleRequest:
     call it."""
     on_progress: Callable[[float], None] = lambda fraction: None
     """Progress callback, called with the completed fraction."""
+
+    def simulate(self, process: Process, x: State, times: Sequence[float], solver: Solver, rng: Rng) -> State:
+        """Return the state at the last time of a simulation without gradients, and report all steps.
+
+        Args:
+            process: Process of the samples.
+            x: State at the first time.
+            times: Time grid.
+            solver: Integrator of each step.
+            rng: Random streams of the steps.
+        """
+        with torch.no_grad():
+            self.on_step(times[0], x)
+            for step, state in enumerate(trajectory(process, x, times, solver, rng), 1):
+                x = state
+                self.on_step(times[step], x)
+                self.on_progress(step / (len(times) - 1))
+        return x
 
     def subset(self, rows: slice, device: torch.device, on_progress: Callable[[float], None]) -> "SampleRequest":
         """Return the request for the samples in a slice, on a device."""

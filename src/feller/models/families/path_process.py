@@ -36,7 +36,6 @@ from feller.sampling import (
     Hutchinson,
     Solver,
     log_prob,
-    trajectory,
 )
 from feller.sampling.divergence import MAX_EXACT_DIMENSION
 from feller.sampling.likelihood import initial_log_prob
@@ -119,12 +118,7 @@ class PathProcess(ModelFamily):
                 guided = _without_early_end(guided, observed.mask, request.eos_token_id)
             x = torch.where(observed.mask, observed.values, x_0)
             process = clamp(path.process(guided, {**request.cond, "known": observed.mask}), observed.mask)
-        with torch.no_grad():
-            request.on_step(times[0], x)
-            for step, state in enumerate(trajectory(process, x, times, solver, rng), 1):
-                x = state
-                request.on_step(times[step], x)
-                request.on_progress(step / (len(times) - 1))
+        x = request.simulate(process, x, times, solver, rng)
         if not all(torch.isfinite(leaf).all() for leaf in leaves(x) if leaf.is_floating_point()):
             user_paths = [
                 qualified_name(leaf_path) for leaf_path in iter_leaf_paths(self.path) if is_user_defined(leaf_path)

@@ -120,7 +120,7 @@ class PlannerModel(ModelFamily):
 
     name: ClassVar[str] = "planner"
     why_no_samples: ClassVar[str] = (
-        "this run is a planner of a masked model and generates no samples; sample the masked model with --planner RUN"
+        "this run is a planner of a masked model and generates no samples; pass its network to LearnedOrder"
     )
     path: Mixture
     """Path of the masked model."""

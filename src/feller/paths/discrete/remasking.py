@@ -151,7 +151,7 @@ class RemaskingStep:
     def change_probability(self, can_jump: Bool[Tensor, "b n"], s: float) -> Float64[Tensor, "b n"]:
         """Return the probability that each token changes until s: revealed tokens are masked, masked ones revealed.
 
-        Tokens outside `can_jump` are observed; their share of the re-masking probability goes to the others.
+        Tokens outside `can_jump` are observed; their part of the re-masking probability goes to the others.
         """
         sigma = self.probability(self.alpha_t, self.alpha_at(s))
         sigma = self.probability.per_token(sigma, self.confidence, can_jump & ~self.is_masked)

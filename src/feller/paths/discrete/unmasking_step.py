@@ -120,8 +120,8 @@ def early_finish(
 ) -> Process:
     """Return a process for adaptive counts, without network calls once no token of the batch is masked.
 
-    The network is called with the time at which the schedule reveals the share of tokens that are revealed, since the
-    steps of adaptive counts are ahead of the time grid. Only the first call has the time of the grid.
+    The network is called with the time at which the schedule reveals the fraction of tokens that are revealed, since
+    the steps of adaptive counts are ahead of the time grid. Only the first call has the time of the grid.
 
     Args:
         process: Function from a network and conditions to their process.
