@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import feller.data.all_modalities
+import feller.models.families.block_diffusion_model
 import feller.models.families.edit_model
 import feller.models.families.path_process
 import feller.models.families.predictive_models

@@ -18,6 +18,7 @@ from feller.models.families.model_family import (
     LogProb,
     LogProbRequest,
     ModelFamily,
+    PartialObservation,
     SampleRequest,
     family_for,
 )
@@ -108,14 +109,11 @@ class PathProcess(ModelFamily):
                 x, process = {**x, **request.clamped}, freeze_leaves(process, request.clamped.keys())
         else:
             count = getattr(space, "vocab_size", None)  # None for real numbers
-            invalid = None if count is None else observed.mask & ((observed.values < 0) | (observed.values >= count))
-            if count is not None and invalid is not None and invalid.any():
-                raise UsageError(
-                    f"{int(observed.values[invalid][0])} is observed, but tokens are numbered from 0 to {count - 1}",
-                    remedy="Set the mask of this token to False to sample it",
-                )
+            if count is not None:
+                check_observed_tokens(observed, count)
             if request.eos_token_id is not None:
-                guided = _without_early_end(guided, observed.mask, request.eos_token_id)
+                must_continue = observed.mask.flip(1).cumsum(1).flip(1) > 0  # at and before the last observed token
+                guided = without_early_end(guided, must_continue, request.eos_token_id)
             x = torch.where(observed.mask, observed.values, x_0)
             process = clamp(path.process(guided, {**request.cond, "known": observed.mask}), observed.mask)
         x = request.simulate(process, x, times, solver, rng)
@@ -226,9 +224,18 @@ def _export_output(path: Path, prediction: State, x: State, t: State) -> State:
     return path.characteristics(prediction, x, t).velocity if path.is_flow else prediction
 
 
-def _without_early_end(network: Network, observed_mask: Bool[Tensor, "b n"], eos_token_id: int) -> Network:
-    """Return a network that cannot predict the end of the text before the last observed token."""
-    must_continue = observed_mask.flip(1).cumsum(1).flip(1) > 0
+def check_observed_tokens(observed: PartialObservation, vocab_size: int) -> None:
+    """Raise a UsageError if observed tokens are not in the vocabulary."""
+    invalid = observed.mask & ((observed.values < 0) | (observed.values >= vocab_size))
+    if invalid.any():
+        raise UsageError(
+            f"{int(observed.values[invalid][0])} is observed, but tokens are numbered from 0 to {vocab_size - 1}",
+            remedy="Set the mask of this token to False to sample it",
+        )
+
+
+def without_early_end(network: Network, must_continue: Bool[Tensor, "b n"], eos_token_id: int) -> Network:
+    """Return a network that cannot predict the end of the text where `must_continue` is True."""
 
     def masked_network(x_t: State, t: State, cond: Cond) -> State:
         logits = network(x_t, t, cond)

@@ -36,7 +36,7 @@ from feller.models.recipes.tables import (
     table_language_model,
     table_marginals,
 )
-from feller.models.recipes.text import text, text_autoregressive, text_edits, text_insertions, text_uniform
+from feller.models.recipes.text import text, text_autoregressive, text_blocks, text_edits, text_insertions, text_uniform
 
 RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "arrays": arrays,
@@ -69,6 +69,7 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "table-marginals": table_marginals,
     "text": text,
     "text-autoregressive": text_autoregressive,
+    "text-blocks": text_blocks,
     "text-edits": text_edits,
     "text-insertions": text_insertions,
     "text-uniform": text_uniform,

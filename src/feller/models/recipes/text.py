@@ -6,6 +6,8 @@ from feller.data.text.modality import Text
 from feller.models.recipes.recipe import Recipe, require_modality
 from feller.networks.sequence.causal_transformer import CausalTransformer
 from feller.networks.sequence.edit_transformer import EditTransformer
+from feller.networks.sequence.language_attention import BlockAttention
+from feller.networks.sequence.language_transformer import LanguageTransformer
 from feller.networks.sequence.text_dit import TextDiT
 from feller.paths import EditFlow, EditPath, InsertionMasking, LeaveOneOut, Mixture
 from feller.paths.time_distributions import Stratified
@@ -13,6 +15,7 @@ from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource, Sequences, Tokens, UniformSource
 from feller.training.losses import CrossEntropy, MaskedTokenLoss
 from feller.training.objective import FlowMatching
+from feller.training.objectives.block_diffusion import BlockDiffusion
 from feller.training.objectives.edit_matching import EditMatching
 from feller.training.objectives.next_token_prediction import NextTokenPrediction
 from feller.training.optimizer import TrainConfig
@@ -20,6 +23,8 @@ from feller.training.optimizer import TrainConfig
 SIZES = {"tiny": (64, 2, 4, 1.0), "small": (128, 2, 4, 5.0), "base": (256, 6, 8, 60.0)}
 """For each size: width, depth, number of heads, and minutes of training."""
 
+BLOCK_SIZE = 16
+"""Number of tokens per block of the recipe `text-blocks`."""
 INPAINT_PROB = 0.5
 """Fraction of training examples in which some tokens are observed, as needed for infilling."""
 
@@ -57,6 +62,22 @@ def text_autoregressive(data: Dataset, size: str) -> Recipe:
     return Recipe(
         architecture=CausalTransformer(modality.vocab_size, width=width, depth=depth, heads=heads),
         objective=NextTokenPrediction(modality.space(), eos_token_id=modality.eos_token_id),
+        train=_training(minutes),
+        sampling=SamplerConfig("euler", modality.length),
+    )
+
+
+def text_blocks(data: Dataset, size: str) -> Recipe:
+    """Return a text recipe with block diffusion: blocks are sampled in order, each by unmasking, with a KV cache.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
+    modality = require_modality(data.modality, Text, "text-blocks", "text")
+    width, depth, heads, minutes = SIZES[size]
+    attention = BlockAttention(min(BLOCK_SIZE, modality.length))
+    return Recipe(
+        architecture=LanguageTransformer(modality.vocab_size, attention, width=width, depth=depth, heads=heads),
+        objective=BlockDiffusion(_token_space(modality, MaskSource()), eos_token_id=modality.eos_token_id),
         train=_training(minutes),
         sampling=SamplerConfig("euler", modality.length),
     )
