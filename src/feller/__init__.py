@@ -238,6 +238,7 @@ _EXPORTS = {
     "networks.step_end": ("WithStepEnd",),
     "networks.unwrapping": ("null_values",),
     "sampling.solvers.adaptive_edits": ("AdaptiveEdits",),
+    "training.objectives.block_diffusion": ("BlockDiffusion",),
     "training.objectives.edit_matching": ("EditMatching",),
     "training.objectives.distillation": ("Distillation",),
     "training.objectives.flow_map_losses": ("Consistency", "FlowMapLoss", "Lagrangian", "MeanFlow", "Shortcut"),

@@ -28,7 +28,7 @@ from feller.core.rng import Rng
 from feller.data.modality import Target
 from feller.evaluation.judge import LabelClassification, RotationClassification
 from feller.evaluation.speech.detector import DetectionObjective
-from feller.networks import AdaLNZero, ALiBi, NoTimeConditioning, Rotary, TimeToken
+from feller.networks import AdaLNZero, ALiBi, BlockAttention, NoTimeConditioning, Rotary, TimeToken
 from feller.networks.codebook.fsq import FSQ
 from feller.networks.codebook.vq_ema import VectorQuantizerEMA
 from feller.networks.image.classifier import ImageClassifier
@@ -78,6 +78,7 @@ from feller.training import couplings, losses
 from feller.training.objective import FlowMatching, Objective, TrainingContext
 from feller.training.objectives.adversarial_autoencoding import AdversarialAutoencoding
 from feller.training.objectives.autoencoding import AutoencodingLoss, SpectralLoss
+from feller.training.objectives.block_diffusion import BlockDiffusion
 from feller.training.objectives.causal_masked_lm import CausalMaskedLM, RetrievalCausalMaskedLM
 from feller.training.objectives.contrastive import InfoNCE
 from feller.training.objectives.distillation import Distillation
@@ -638,6 +639,13 @@ EXAMPLES: dict[type, list[Case]] = {
             paths.EditFlow(space=spaces.Sequences(3, 5)),
             paths.EditFlow(space=spaces.Sequences(3, 5), propagation=1.0),
             paths.InsertionMasking(space=spaces.Sequences(3, 5)),
+        )
+    ],
+    BlockDiffusion: [
+        ObjectiveCase(
+            BlockDiffusion(Tokens(4, (5,), MaskSource()), cond_dropout=0.5, eos_token_id=3),
+            makers.batch_of(makers.token_pairs(4, 5)),
+            lambda: makers.language_network(4, 5, BlockAttention(2)),
         )
     ],
     NextTokenPrediction: [

@@ -25,6 +25,8 @@ from feller.networks.image.autoencoder import ConvAutoencoder
 from feller.networks.image.patch_discriminator import AdversarialAutoencoder, AdversarialAutoencoderNetwork
 from feller.networks.linear_classifier import LinearClassifier, LinearClassifierNetwork, PixelFeatures
 from feller.networks.sequence.edit_transformer import EditTransformer
+from feller.networks.sequence.language_attention import AttentionPattern
+from feller.networks.sequence.language_transformer import LanguageTransformer
 from feller.paths import Affine, DataPrediction, Mixture, schedules
 from feller.paths import ProductPath as ProductPath
 from feller.paths.discrete import token_schedules
@@ -358,7 +360,17 @@ def sequence_batch(n: int, draw: RandomStream) -> dict[str, Any]:
 
 def edit_network() -> torch.nn.Module:
     """A small transformer that predicts edits, with weights that are not zero."""
-    network = EditTransformer(3, width=8, depth=1, heads=2).build((5,), {"label": 3}, Rng(0)).double()
+    return shaken(EditTransformer(3, width=8, depth=1, heads=2).build((5,), {"label": 3}, Rng(0)).double())
+
+
+def language_network(vocab_size: int, n: int, attention: AttentionPattern) -> torch.nn.Module:
+    """A small language transformer, with weights that are not zero."""
+    config = LanguageTransformer(vocab_size, attention, width=8, depth=1, heads=2)
+    return shaken(config.build((n,), {"label": 3}, Rng(0)).double())
+
+
+def shaken(network: torch.nn.Module) -> torch.nn.Module:
+    """Add noise to all weights."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in network.parameters():

@@ -14,6 +14,7 @@ from feller.core.migrations import add_families, migrate
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.modality import Target
+from feller.models.families.block_diffusion_model import BlockDiffusionModel
 from feller.models.families.edit_model import EditModel
 from feller.models.families.model_family import (
     LogProbRequest,
@@ -75,6 +76,7 @@ FAMILIES = [
     AutoencoderModel(),
     LatentAutoencoderModel(),
     AutoregressiveModel(),
+    BlockDiffusionModel(),
     BridgeProcess(BrownianBridge(1.0)),
     DocumentModel(),
     EditModel(EditFlow(space=Sequences(3, 4))),
@@ -89,7 +91,16 @@ FAMILIES = [
     TableModel(any_order=False),
     VocoderModel(),
 ]
-DRAWING = {AutoregressiveModel, DocumentModel, EditModel, GraphicalModel, HistoryModel, PathProcess, TableModel}
+DRAWING = {
+    AutoregressiveModel,
+    BlockDiffusionModel,
+    DocumentModel,
+    EditModel,
+    GraphicalModel,
+    HistoryModel,
+    PathProcess,
+    TableModel,
+}
 LATENT = {
     "infill": {AutoregressiveModel, GraphicalModel, HistoryModel, TableModel},
     "rows": {GraphicalModel, HistoryModel, TableModel},
@@ -118,20 +129,20 @@ def test_properties_of_families(family: ModelFamily) -> None:
     assert family.describe()
     assert bool(family.why_no_samples) == (kind not in DRAWING)
     tokens = kind is PathProcess and family.require_path().is_discrete
-    assert family.is_discrete == (tokens or kind in LATENT["infill"] | {EditModel})
+    assert family.is_discrete == (tokens or kind in LATENT["infill"] | {BlockDiffusionModel, EditModel})
     assert family.has_row_likelihood == (kind in LATENT["rows"])
-    assert family.is_process == (kind in (EditModel, PathProcess))
+    assert family.is_process == (kind in (BlockDiffusionModel, EditModel, PathProcess))
     assert (family.prediction_target is not None) == (kind is RegressionModel)
     if kind not in DRAWING:
         with pytest.raises(UsageError):
             family.sample(Sure(), request(1, Euclidean((2,))), Rng(0))
         with pytest.raises(UsageError):
             family.check_request(request(1, Euclidean((2,))))
-    if not (tokens or kind in LATENT["infill"] | {EditModel, PathProcess}):
+    if not (tokens or kind in LATENT["infill"] | {BlockDiffusionModel, EditModel, PathProcess}):
         asked = LogProbRequest(x_1=torch.zeros(1, 2), cond={}, space=Euclidean((2,)))
         with pytest.raises(UsageError):
             family.log_prob(Sure(), asked, Rng(0))
-    if kind not in (EditModel, PathProcess, BridgeProcess):
+    if kind not in (BlockDiffusionModel, EditModel, PathProcess, BridgeProcess):
         with pytest.raises(UsageError):
             family.require_path()
     if family != PathProcess(Affine()):
