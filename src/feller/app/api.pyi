@@ -148,6 +148,7 @@ def sample(
     temperature: OptionalFloat = None,
     top_k: PositiveInt = None,
     top_p: OptionalFloat = None,
+    length: PositiveInt = None,
     order: OptionalText = None,
     rates: OptionalText = None,
     template: RawText = None,

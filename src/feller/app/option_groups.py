@@ -167,6 +167,9 @@ class TokenOptions(metaclass=OptionsType):
     top_p: OptionalFloat = None
     """Sample each token only from the smallest set of most likely tokens with a total probability of at least P
     (nucleus sampling)."""
+    length: PositiveInt = None
+    """Number of tokens of each text (default: that of the training texts). Texts are cut or extended to it; long ones
+    are generated best with the recipe text-blocks or text-autoregressive."""
     order: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:ORDERS",))] = None
     """Order in which masked tokens are sampled: confidence or entropy (default: random)."""
     rates: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:RATES",))] = None

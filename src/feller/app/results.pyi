@@ -98,6 +98,7 @@ class FittedRun(os.PathLike[str]):
         temperature: OptionalFloat = None,
         top_k: PositiveInt = None,
         top_p: OptionalFloat = None,
+        length: PositiveInt = None,
         order: OptionalText = None,
         rates: OptionalText = None,
         template: RawText = None,

@@ -28,6 +28,7 @@ from feller.data.tables.dataframes import to_frame
 from feller.data.tables.given_cells import CellConditions, words_of
 from feller.data.tables.histories import Histories, with_conditions_on_cells
 from feller.data.tables.modality import Table
+from feller.data.text.modality import Text
 from feller.models.families.elbo import ELBO, ELBOEstimate
 from feller.models.families.model_family import (
     GuidanceScale,
@@ -48,6 +49,7 @@ from feller.paths import Network, Path
 from feller.sampling import Divergence, DormandPrince, Euler, Solver
 from feller.sampling.guidance import cfg
 from feller.sampling.sampler_config import MOST_CALLS, VELOCITY_SOLVERS, SamplerConfig
+from feller.spaces import Tokens
 from feller.training.objective import ObjectiveConfig
 
 GivenValues = Cond | Mapping[str, object]
@@ -263,6 +265,37 @@ class Model:
         if table is None or not given:
             return samples.frame()
         return to_frame(table.with_given(samples.values, table.given_cells(words_of(given))), table.schema)
+
+    def with_text_length(self, length: int) -> "Model":
+        """Return this model with texts of another number of tokens, for sampling and evaluation.
+
+        The number of network evaluations of a process changes in proportion. Texts longer than those of the training
+        are an extrapolation.
+
+        Raises:
+            UsageError: If the length is below 1, or the model does not generate texts of any length.
+        """
+        check_integer("length", length, ge=1)
+        spec, modality = self.spec, self.spec.modality
+        if (
+            not isinstance(modality, Text)
+            or not isinstance(spec.space, Tokens)
+            or not spec.architecture.takes_any_length
+        ):
+            raise UsageError(
+                argument="length",
+                expected="a model of text with tokens at positions, such as the recipe text-blocks",
+                found=f"a model of {modality.display_name}, which {self.family.describe()}",
+                remedy="Leave it out",
+            )
+        nfe = min(max(-(-spec.sampling.nfe * length // modality.length), 1), MOST_CALLS)
+        resized = replace(
+            spec,
+            modality=replace(modality, length=length),
+            space=replace(spec.space, shape=(length,)),
+            sampling=replace(spec.sampling, nfe=nfe),
+        )
+        return Model.from_spec(resized, self.network, self.objective)
 
     def sample_dataset(
         self,

@@ -23,6 +23,8 @@ class NetworkConfig(abc.ABC):
 
     reads_observed: ClassVar[bool] = False
     """True if the network has an input for the mask `cond["known"]` of observed entries of arrays."""
+    takes_any_length: ClassVar[bool] = False
+    """True if the network takes texts of any length, also longer than those of the training."""
     max_finetune_lr: ClassVar[float] = math.inf
     """Maximum default learning rate with which training continues; large pretrained networks need a small one."""
 

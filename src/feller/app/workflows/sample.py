@@ -232,6 +232,7 @@ def applicable_options(run: Run) -> frozenset[str]:
     samples_tokens = has_sampler or (not paths and spec.modality.view(Text) is not None)
     conditions = {
         "template": spec.modality.view(Text) is not None,
+        "length": spec.architecture.takes_any_length,
         **dict.fromkeys(("complete", "impute", "imputations"), with_conditions_on_cells(spec.modality) is not None),
         **dict.fromkeys(("shares", "fair"), spec.modality.view(Table) is not None),
         **dict.fromkeys(("nfe", "solver", "compile"), bool(paths)),

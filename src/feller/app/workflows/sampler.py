@@ -100,6 +100,8 @@ class Sampler:
     seed: int
     shares: tuple[ColumnShares, ...] = ()
     """Set distributions of table columns."""
+    length: int | None = None
+    """Number of tokens of each text, if it is not that of the training texts."""
     is_compiled: bool = False
     """True if the network is compiled; compiling changes the rounding of samples."""
     on_step: Callable[[float, State], None] = no_callback
@@ -194,6 +196,8 @@ class Sampler:
             "guidance": self.guidance,
             "known": self.observed_text,
         }
+        if self.length is not None:
+            options["length"] = self.length
         if self.shares:
             options["shares"] = {str(share.column): share.probs.tolist() for share in self.shares}
         return {**options, "compiled": self.is_compiled, "sampling": to_dict(self.sampling)}
@@ -228,6 +232,8 @@ def make_sampler(
         UsageError: If an argument is wrong.
     """
     model = load_model(run, file=weights)
+    if config.sampler.tokens.length is not None:
+        model = model.with_text_length(config.sampler.tokens.length)
     if weights is None and (notice := incomplete_notice(run)):
         reporter.log(notice)
     guidance = 1.0 if config.guidance is None else config.guidance
@@ -292,6 +298,7 @@ def make_sampler(
         sampling=sampling,
         observed_text=observed_text,
         shares=_shares(model, config.infill.rows, Rng(config.seed).fold_in("shares")),
+        length=config.sampler.tokens.length,
         seed=config.seed,
         is_compiled=config.sampler.compile,
         on_step=on_step,

@@ -1,6 +1,7 @@
 """Causal transformer, which predicts each token from the tokens before it."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -36,6 +37,7 @@ class CausalTransformer(NetworkConfig):
     logits.
     """
 
+    takes_any_length: ClassVar[bool] = True
     vocab_size: int
     """Vocabulary size."""
     width: int = 160

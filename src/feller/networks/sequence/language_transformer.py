@@ -1,6 +1,7 @@
 """Transformer of language models: next-token prediction, masked diffusion and block diffusion with the same weights."""
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -38,6 +39,7 @@ class LanguageTransformer(NetworkConfig):
     token does not depend on it (Ou et al. 2024, arXiv 2406.03736). `cond["valid"]` [b, n] is False for padding.
     """
 
+    takes_any_length: ClassVar[bool] = True
     vocab_size: int
     """Vocabulary size."""
     attention: AttentionPattern = field(default_factory=FullAttention)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -36,6 +37,7 @@ class TextDiT(NetworkConfig):
     Source: Peebles and Xie 2023, arXiv 2212.09748.
     """
 
+    takes_any_length: ClassVar[bool] = True
     vocab_size: int
     """Vocabulary size."""
     has_mask: bool = True
