@@ -87,9 +87,7 @@ def _plain(text: str) -> str:
 def emoji_documents(emoji: Emoji, count: int, side: int, rng: Rng) -> list[Document]:
     """Return documents of a caption and a picture: variants in keywords, tone, side, size, place and colour."""
     u = rng.stream("variants").uniform((count, 8 + MAX_KEYWORDS)).tolist()
-    return [
-        Document((caption(emoji, row[8:]), Picture(draw_emoji(emoji, row[:8], side)))) for row in u
-    ]
+    return [Document((caption(emoji, row[8:]), Picture(draw_emoji(emoji, row[:8], side)))) for row in u]
 
 
 def caption(emoji: Emoji, u: Sequence[float]) -> str:
