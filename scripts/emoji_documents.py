@@ -1,6 +1,6 @@
 """Write pictures and captions of emoji, for `feller fit`, from two npm packages.
 
-`python scripts/emoji_documents.py PACKAGES OUT` reads emoji-datasource-twitter (pictures by Twitter and others, CC BY 4.0)
+`python scripts/emoji_documents.py PACKAGES OUT` reads emoji-datasource-twitter (pictures by Twitter, CC BY 4.0)
 and emojibase-data (names and keywords, MIT) in the folder PACKAGES, and writes the folders OUT/train and OUT/test.
 """
 

@@ -182,7 +182,7 @@ def test_decoder_plans_holes(tiny: EmojiSetting) -> None:
 
 
 def test_claims_of_a_tiny_budget(tiny: EmojiSetting) -> None:
-    """After two training steps the captions and holes are worth nothing, and perplexities are those of all codes."""
+    """Every claim has a verdict; shares of right names have one entry for each way of decoding."""
     claims = [claim for test in EMOJI_TESTS for claim in test(tiny)]
     assert len(claims) == 6
     assert UNTESTABLE not in {claim.verdict for claim in claims}
