@@ -100,8 +100,8 @@ def guidance(setting: EmojiSetting) -> Iterator[Claim]:
         NOT_IN_A_PAPER,
         f"right name of {NUM_CANDIDATES}, at weights {numbers_of(setting.guidance_weights)} among codes of at least"
         f" {MIN_P:g} times the highest probability: {', '.join(columns)}; without guidance among all codes {plain}",
-        f"{spread_of(best)} at the best weight, {spread_of(gains)} above weight {names[0]}; at least {MIN_SHARE:g} and"
-        f" {MIN_GAIN:g} are required of each seed",
+        f"{mean_of(best, 3)} ({spread_of(best)}) at the best weight, {mean_of(gains, 3)} ({spread_of(gains)}) above weight"
+        f" {names[0]}; at least {MIN_SHARE:g} and {MIN_GAIN:g} are required of each seed",
         verdict(min(best) >= MIN_SHARE and min(gains) >= MIN_GAIN),
     )
     contrast = [run["contrast"] for run in runs]
@@ -111,7 +111,7 @@ def guidance(setting: EmojiSetting) -> Iterator[Claim]:
         NOT_IN_A_PAPER,
         f"right name of {NUM_CANDIDATES}: {mean_of(contrast, 3)} with k = 1, {mean_of([run[names[0]] for run in runs])}"
         " without contrast among the same codes",
-        f"{spread_of(gains)} more; {MIN_GAIN:g} is required of each seed",
+        f"{mean_of(gains, 3)} ({spread_of(gains)}) more; {MIN_GAIN:g} is required of each seed",
         verdict(min(gains) >= MIN_GAIN),
     )
 
@@ -156,8 +156,8 @@ def captions(setting: EmojiSetting) -> Iterator[Claim]:
     yield Claim(
         "a generated caption describes the picture",
         NOT_IN_A_PAPER,
-        f"F1 of words with the true caption {columns[0]}; caption of another picture {columns[1]}, most frequent name"
-        f" {columns[2]}",
+        f"F1 of words with the true caption {columns[0]}; caption of another picture {columns[1]}, most frequent"
+        f" words {columns[2]}",
         f"{seeds_of(setting.seeds)}; above the better of the two by {format_differences(gains)}, at least three"
         " standard errors are required",
         verdict(all(gain.significant for gain in gains)),
