@@ -100,8 +100,8 @@ def guidance(setting: EmojiSetting) -> Iterator[Claim]:
         NOT_IN_A_PAPER,
         f"right name of {NUM_CANDIDATES}, at weights {numbers_of(setting.guidance_weights)} among codes of at least"
         f" {MIN_P:g} times the highest probability: {', '.join(columns)}; without guidance among all codes {plain}",
-        f"{mean_of(best, 3)} ({spread_of(best)}) at the best weight, {mean_of(gains, 3)} ({spread_of(gains)}) above weight"
-        f" {names[0]}; at least {MIN_SHARE:g} and {MIN_GAIN:g} are required of each seed",
+        f"{mean_of(best, 3)} ({spread_of(best)}) at the best weight, {mean_of(gains, 3)} ({spread_of(gains)}) above"
+        f" weight {names[0]}; at least {MIN_SHARE:g} and {MIN_GAIN:g} are required of each seed",
         verdict(min(best) >= MIN_SHARE and min(gains) >= MIN_GAIN),
     )
     contrast = [run["contrast"] for run in runs]
