@@ -28,7 +28,7 @@ TRAINING = TrainConfig(batch_size=128, lr=3e-3, warmup=30, lr_decay_fraction=0.7
 
 
 @dataclass(frozen=True)
-class NoisyClassification(ClassificationObjective):
+class EmojiClassification(ClassificationObjective):
     """Classification of pictures with noise."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
@@ -65,7 +65,7 @@ def train_emoji_judge(
     network = ImageClassifier((channels, height, width), int(labels.max()) + 1, rng)
     examples, training = {"x_1": scaled(pictures), "given": {"label": labels}}, replace(TRAINING, steps=steps)
     learner, feed = make_train_state(network, training), shuffled_loader(examples, training.batch_size, rng)
-    for _ in train(learner, NoisyClassification(), feed, training, rng=rng, engine=get_engine()):
+    for _ in train(learner, EmojiClassification(), feed, training, rng=rng, engine=get_engine()):
         pass
     return EmojiJudge(network.eval().requires_grad_(False))
 
