@@ -90,7 +90,7 @@ def section(name: str, told: dict[str, Any]) -> str:
 
 def page() -> str:
     """Return the page, from the JSON files that exist."""
-    files = {name: HERE / "gallery" / f"{name}.json" for name in PAPERS}
+    files = {name: HERE / "gallery" / f"{name}.json" for name, paper in PAPERS.items() if paper.arxiv}
     return "\n".join(
         [HEAD, *(section(name, json.loads(file.read_text())) for name, file in files.items() if file.is_file())]
     )

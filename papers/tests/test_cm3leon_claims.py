@@ -201,9 +201,9 @@ def test_hole_nlls_of_a_uniform_model(data: ExperimentData) -> None:
     assert counts.min() >= 1
     whole = infilling.hole_nlls(flat, data, data.test_scenes.documents, infilling._whole_caption)[2]
     assert whole.tolist() == [int((row < data.modality.symbols.text).sum()) for row in data.test_scenes.rows]
-    assert infilling.hole_nlls(flat, data, data.test_scenes.documents, infilling._of_picture)[2].unique().tolist() == [
-        21
-    ]
+    assert infilling.hole_nlls(flat, data, data.test_scenes.documents, infilling.middle_of_picture)[
+        2
+    ].unique().tolist() == [21]
 
 
 def test_attribute_accuracy() -> None:

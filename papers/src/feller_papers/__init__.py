@@ -14,7 +14,7 @@ class Paper:
 
     title: str
     arxiv: str
-    """Number on arXiv."""
+    """Number on arXiv; empty for claims that are not from a paper."""
     tests: str
     """module:function that yields the claims; imported when they are tested, so that a list of papers takes no time."""
 
@@ -63,5 +63,6 @@ PAPERS = {
         "2201.12383",
         "feller_papers.reconstruction_bounds:reconstruction_bounds",
     ),
+    "beyond": Paper("Beyond the papers", "", "feller_papers.beyond:beyond"),
 }
 """All reproductions by name: what the entry point `feller.papers` names."""

@@ -41,6 +41,7 @@ from feller.networks.sequence.language_attention import (
     FullAttention,
 )
 from feller.networks.sequence.language_transformer import LanguageTransformer
+from feller.networks.sequence.patch_positions import CollapsedHoles, HolePositions, PlannedHoles
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.networks.sequence.text_dit import TextDiT
 from feller.networks.sequence.token_mlp import TokenAdapter, TokenMLP
@@ -62,6 +63,7 @@ __all__ = [
     "CategoricalColumns",
     "CausalAttention",
     "CausalTransformer",
+    "CollapsedHoles",
     "ConvAutoencoder",
     "ConvClassifier",
     "ConvTokenizer",
@@ -73,6 +75,7 @@ __all__ = [
     "FullAttention",
     "GaussianLatents",
     "HistoryTransformer",
+    "HolePositions",
     "ImageLabelNet",
     "JointMLP",
     "LanguageTransformer",
@@ -83,6 +86,7 @@ __all__ = [
     "NetworkConfig",
     "NoTimeConditioning",
     "PatchTransformer",
+    "PlannedHoles",
     "PositionEncoding",
     "Potential",
     "QuantizedLatents",

@@ -1,5 +1,6 @@
 """Decoding of documents: against recomputation, exact probabilities and the grammar."""
 
+import copy
 import itertools
 import math
 import re
@@ -13,7 +14,8 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import DocumentVocabulary
-from feller.networks.sequence.gpt import GPTNetwork
+from feller.networks.sequence.gpt import GPT, GPTNetwork
+from feller.networks.sequence.patch_positions import CollapsedHoles, PlannedHoles
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.sampling.autoregressive.decoding_goals import (
     ContinuationGoal,
@@ -38,6 +40,7 @@ from feller.sampling.autoregressive.token_guidance import (
     NoGuidance,
 )
 from tests.errors import numbers, refuses
+from tests.networks.checks import perturb_weights
 from tests.sampling.autoregressive.readers import Counted, reader, spelled, written
 
 SYMBOLS = DocumentVocabulary(text=3, codes=2, picture=3)
@@ -354,3 +357,27 @@ def test_rank_candidates_takes_the_maximum() -> None:
 
 def test_default_spec_is_unguided() -> None:
     assert SamplingSpec() == SamplingSpec(NoGuidance(), TokenSampler())
+
+
+def test_filled_holes_have_the_probability_of_the_complete_row() -> None:
+    """With true positions, decoding a prompt with holes equals a full pass over the prompt with its fills.
+
+    Every fill is sampled greedily, so that each of its codes is the likeliest code of the full pass.
+    """
+    config = GPT(SYMBOLS, width=16, depth=2, heads=2, context=24, hole_positions=PlannedHoles())
+    network = perturb_weights(config.build((24,), {}, Rng(7)), 0.5)
+    greedy = SamplingSpec(token_sampler=TokenSampler(temperature=0.0))
+    differing = 0
+    for text, codes in (("E ab B M1M B", (1, 1)), ("E b B M1 B", ()), ("E c B 0M1 B", ()), ("E 0M B aM B", (2, 0))):
+        prompt = written(text, SYMBOLS)
+        (row,) = generate(network, [[prompt]], InfillGoal(1, hole_codes=codes), Rng(0), specs=[greedy])
+        whole = torch.cat([prompt, row])
+        logits = network(whole[None], torch.zeros(1), {})[0]
+        other = copy.deepcopy(network)
+        other.patch_positions.holes = CollapsedHoles()
+        differing += int((other(whole[None], torch.zeros(1), {})[0] - logits).abs().max() > 1e-3)
+        for i in SYMBOLS.is_code(whole).nonzero()[:, 0].tolist():
+            if i >= len(prompt):
+                among = logits[i - 1, SYMBOLS.text : SYMBOLS.eos]
+                assert int(among.argmax()) == int(whole[i]) - SYMBOLS.text
+    assert differing == 3  # the last hole ends its image

@@ -13,6 +13,7 @@ from feller.sampling.autoregressive.document_grammar import (
     SymbolKind,
     check_document,
     parse_prefix,
+    planned_hole_sizes,
     symbol_kinds,
 )
 from tests.errors import numbers, refuses
@@ -158,3 +159,24 @@ def test_kinds_of_symbols() -> None:
     spelling = spelled(torch.arange(SYMBOLS.num_outputs), SYMBOLS)
     assert spelling == "".join(names.values())
     assert symbol_kinds(SYMBOLS).tolist() == [kind for kind, letters in names.items() for _ in letters]
+
+
+@pytest.mark.parametrize(
+    ("row", "codes", "sizes"),
+    [
+        ("E aMb B 0M1 B", (), [0, 2]),
+        ("E M B", (), [0]),
+        ("E MM B 0M1M B", (), [0, 0, 0, 0]),
+        ("E M B 0M1M B", (0, 1, 1), [0, 1, 1]),
+        ("E M B 0M1M B", (4, 1, 1), [4, 1, 1]),
+        ("E 0M B I 111 E aMb B M1 B", (), [3, 0, 3]),
+        ("E 0M1M B I 1 I 1 E M11 B", (), [1, 1, 2]),
+        ("E 0M1M B I 1 I 1 E M11 B", (2,), [1, 1, 2]),
+        ("E M B MM B I 0101 I 1 I 111 E aMb B I c", (), [4, 1, 3, 0]),
+    ],
+)
+def test_planned_hole_sizes(row: str, codes: tuple[int, ...], sizes: list[int]) -> None:
+    tokens = written(row, SYMBOLS)
+    found = planned_hole_sizes(tokens, parse_prefix(tokens, SYMBOLS), SYMBOLS, codes)
+    assert found[tokens == SYMBOLS.mask].tolist() == sizes
+    assert not found[tokens != SYMBOLS.mask].any()

@@ -1,6 +1,7 @@
 """Evaluation of decoders: likelihood, picture sampling and text infilling."""
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float64, Int64, UInt8
@@ -10,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from feller.app.workflows.documents.document_request import MAX_TEXT_TOKENS, DocumentRequest
 from feller.app.workflows.documents.generate_documents import decode_text as decode_text
 from feller.core.rng import Rng
+from feller.data.documents.modality import Documents
 from feller.data.documents.prompt import Prompt
 from feller.data.documents.token_layout import InfillItem, MaskItem
 from feller.data.loading.raw import Item, TextItem
@@ -20,8 +22,8 @@ from feller.sampling.autoregressive.decoding_goals import ImageGoal as OnePictur
 from feller.sampling.autoregressive.decoding_goals import InfillGoal
 from feller.sampling.autoregressive.document_decoding import SamplingSpec, generate
 from feller.sampling.autoregressive.document_grammar import SymbolKind
-from feller.sampling.retrieval.retriever import Retriever, retrieved_context
-from feller_papers.cm3leon.world import TEXT_RETRIEVER, ExperimentData, raw_items
+from feller.sampling.retrieval.retriever import IndexedDatastore, Retriever, retrieved_context
+from feller_papers.cm3leon.world import TEXT_RETRIEVER, raw_items
 from feller_papers.scenes.documents import Document, Picture
 
 TOP_P = SamplingSpec(token_sampler=TokenSampler(top_p=0.9))
@@ -30,9 +32,24 @@ BATCH_SIZE = 128
 """Rows per sampling batch."""
 
 
+@runtime_checkable
+class DocumentData(Protocol):
+    """Data of a decoder, as far as its evaluation needs them."""
+
+    @property
+    def modality(self) -> Documents:
+        """Modality with tokenisers."""
+        ...
+
+    @property
+    def retrieval_index(self) -> IndexedDatastore:
+        """Documents to retrieve from."""
+        ...
+
+
 def code_nlls(
     network: GPTNetwork,
-    data: ExperimentData,
+    data: DocumentData,
     rows: Int64[Tensor, "n l"],
     rng: Rng,
     *,
@@ -88,7 +105,7 @@ def replace_picture(document: Document, other: Document) -> Document:
 
 def sample_images(
     network: GPTNetwork,
-    data: ExperimentData,
+    data: DocumentData,
     documents: Sequence[Document],
     rng: Rng,
     *,
@@ -121,7 +138,7 @@ def sample_images(
     return modality.tokenizer.decode(codes)
 
 
-def fill_text(network: GPTNetwork, data: ExperimentData, requests: Sequence[DocumentRequest], rng: Rng) -> list[str]:
+def fill_text(network: GPTNetwork, data: DocumentData, requests: Sequence[DocumentRequest], rng: Rng) -> list[str]:
     """Return greedily decoded text for each request."""
     prompts = [request.tokens(data.modality) for request in requests]
     spec = SamplingSpec(token_sampler=TokenSampler(temperature=0.0))

@@ -17,11 +17,11 @@ from feller.networks.sequence.gpt import GPTNetwork
 from feller.sampling.autoregressive.document_decoding import infill_mask, log_likelihood, predicted_mask
 from feller.sampling.autoregressive.masked_spans import Span, mask_spans
 from feller_papers.claims import Claim, mean_of, seeds_of, verdict
-from feller_papers.cm3leon.asking import fill_text, replace_picture, text_request
+from feller_papers.cm3leon.asking import DocumentData, fill_text, replace_picture, text_request
 from feller_papers.cm3leon.differences import difference, format_differences
 from feller_papers.cm3leon.models import base_model
 from feller_papers.cm3leon.setting import Setting
-from feller_papers.cm3leon.world import ExperimentData, experiment_data, raw_documents
+from feller_papers.cm3leon.world import experiment_data, raw_documents
 from feller_papers.scenes.documents import Document
 
 Hide = Callable[[Int64[np.ndarray, " n"], DocumentVocabulary], Span]
@@ -114,7 +114,7 @@ def holes(setting: Setting) -> Iterator[Claim]:
 
 
 def hole_nlls(
-    network: GPTNetwork, data: ExperimentData, documents: Sequence[Document], hide: Hide
+    network: GPTNetwork, data: DocumentData, documents: Sequence[Document], hide: Hide
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"], Int64[Tensor, " n"]]:
     """Return the NLL of spans with both contexts, the NLL with the left context only, and the numbers of tokens."""
     symbols = data.modality.symbols
@@ -138,13 +138,14 @@ def hole_nlls(
     return infilled, -log_likelihood(network, plain, inside, symbols), inside.sum(1)
 
 
-def encode_document(data: ExperimentData, document: Document) -> Int64[np.ndarray, " n"]:
+def encode_document(data: DocumentData, document: Document) -> Int64[np.ndarray, " n"]:
     """Return the tokens of a document, without padding."""
     row = data.modality.encode(data.modality.values_from_raw(raw_documents([document]))[0])[0]
     return row[row != data.modality.symbols.pad].numpy()
 
 
-def _of_picture(row: Int64[np.ndarray, " n"], symbols: DocumentVocabulary) -> Span:
+def middle_of_picture(row: Int64[np.ndarray, " n"], symbols: DocumentVocabulary) -> Span:
+    """Return the middle third of the codes of a document with one picture."""
     return _middle(np.flatnonzero((row >= symbols.text) & (row < symbols.eos)))
 
 
@@ -160,7 +161,7 @@ def _whole_caption(row: Int64[np.ndarray, " n"], symbols: DocumentVocabulary) ->
 HOLES: dict[str, Hide] = {
     "captions before their pictures": _whole_caption,
     "the middle third of captions": _of_caption,
-    "the middle third of pictures": _of_picture,
+    "the middle third of pictures": middle_of_picture,
 }
 
 

@@ -114,12 +114,12 @@ def experiment_data(setting: Setting, seed: int) -> ExperimentData:
     lessons = instructions(setting.num_instructions, rng.fold_in("lessons"), side, SMALL)
     test_instructions = instructions(setting.num_test_instructions, rng.fold_in("exams"), side, SMALL_HELD_OUT)
     modality = _modality([*train_documents, *scene_documents], lessons)
-    pairs = _dataset([*train_documents, *scene_documents], modality)
-    modality = _train_retriever(setting, modality, pairs, rng.fold_in("finder"))
+    pairs = dataset_of([*train_documents, *scene_documents], modality)
+    modality = train_retriever(modality, pairs, setting.retriever_steps, rng.fold_in("finder"))
     pairs = replace(pairs, modality=modality)
 
     def encode(documents: Sequence[Document]) -> HeldOutDocuments:
-        return HeldOutDocuments(tuple(documents), modality.encode(_dataset(documents, modality).values))
+        return HeldOutDocuments(tuple(documents), modality.encode(dataset_of(documents, modality).values))
 
     tail_train = encode([document for documents in tail for document in documents[:TRAIN_VIEWS]])
     rows = pad_sequence(
@@ -128,9 +128,9 @@ def experiment_data(setting: Setting, seed: int) -> ExperimentData:
     return ExperimentData(
         modality=modality,
         pairs=pairs,
-        instructions=_dataset(lessons, modality),
+        instructions=dataset_of(lessons, modality),
         retrieval_index=IndexedDatastore(
-            create_datastore(rows, _encoder(modality), modality.symbols), _encoder(modality)
+            create_datastore(rows, encoder_of(modality), modality.symbols), encoder_of(modality)
         ),
         head_views=encode([documents[TRAIN_VIEWS] for documents in head[: setting.num_test_documents]]),
         tail_views=encode([documents[TRAIN_VIEWS] for documents in tail]),
@@ -195,21 +195,23 @@ def _modality(pairs: Sequence[Document], lessons: Sequence[Document]) -> Documen
     )
 
 
-def _dataset(written: Sequence[Document], modality: Documents) -> Dataset:
+def dataset_of(written: Sequence[Document], modality: Documents) -> Dataset:
+    """Return documents as a dataset of a modality."""
     return Dataset(*modality.values_from_raw(raw_documents(written)), modality)
 
 
-def _encoder(modality: Documents) -> LearnedDocumentEncoder:
+def encoder_of(modality: Documents) -> LearnedDocumentEncoder:
+    """Return the bi-encoder of a modality."""
     if not isinstance(modality.vectors, LearnedDocumentEncoder):
         raise TypeError("expected a bi-encoder")
     return modality.vectors
 
 
-def _train_retriever(setting: Setting, modality: Documents, pairs: Dataset, rng: Rng) -> Documents:
+def train_retriever(modality: Documents, pairs: Dataset, steps: int, rng: Rng) -> Documents:
     """Return the modality with its document encoder trained by contrastive learning of texts and pictures."""
-    network = _encoder(modality).module
+    network = encoder_of(modality).module
     network.text_encoder.update_counts(modality.encode(pairs.values))
-    training = TrainConfig(batch_size=64, lr=2e-3, lr_decay_fraction=0.7, ema_decay=0.99, steps=setting.retriever_steps)
+    training = TrainConfig(batch_size=64, lr=2e-3, lr_decay_fraction=0.7, ema_decay=0.99, steps=steps)
     learner = make_train_state(network.train().requires_grad_(True), training)
     objective = InfoNCE(modality.space(), modality.symbols).build(TrainingContext(data=pairs))
     for _ in train(

@@ -53,7 +53,7 @@ class Paper(Protocol):
 
     @property
     def arxiv(self) -> str:
-        """Identifier of the paper on arXiv."""
+        """Identifier of the paper on arXiv; empty for claims that are not from a paper."""
 
     def claims(self, quick: bool, data: pathlib.Path | None, only: str) -> Iterator[Claim]:
         """Yield each claim as soon as its test has finished.
@@ -75,6 +75,11 @@ def installed_papers() -> dict[str, Paper]:
         papers: Mapping[str, Paper] = entry.load()
         papers_by_name.update(papers)
     return papers_by_name
+
+
+def heading(paper: Paper) -> str:
+    """Return the title of a paper with its identifier on arXiv, if it has one."""
+    return f"{paper.title}, arXiv {paper.arxiv}" if paper.arxiv else paper.title
 
 
 def summary(claims: Sequence[Claim], *, quick: bool) -> str:
@@ -118,7 +123,7 @@ class Reproduce:
                 " of feller"
             )
         if not self.paper and not (self.quick or self.data or self.only):
-            listing = {name: f"{paper.title}, arXiv {paper.arxiv}" for name, paper in papers.items()}
+            listing = {name: heading(paper) for name, paper in papers.items()}
             if not self.json:
                 width = max(map(len, listing))
                 print("\n".join(f"{name:<{width}}  {description}" for name, description in listing.items()))

@@ -11,6 +11,7 @@ from feller.models.recipes.recipe import DocumentAuxNetworks, Recipe, require_mo
 from feller.networks.codebook.learned_image_tokenizer import LearnedImageTokenizer
 from feller.networks.sequence.bi_encoder import BiEncoder, LearnedDocumentEncoder
 from feller.networks.sequence.gpt import GPT
+from feller.networks.sequence.patch_positions import PlannedHoles
 from feller.sampling.autoregressive.masked_spans import SpanMasking
 from feller.sampling.retrieval.retriever import SimilarityRetriever
 from feller.sampling.sampler_config import SamplerConfig
@@ -70,7 +71,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
     masking = SpanMasking(span_prob=0.0 if has_tasks else 0.5)
     return Recipe(
         modality=modality,
-        architecture=GPT.from_size(vocabulary, settings.model_size, context),
+        architecture=replace(GPT.from_size(vocabulary, settings.model_size, context), hole_positions=PlannedHoles()),
         objective=CausalMaskedLM(modality.space(), vocabulary, context, 2 * context, masking, retrieval=RETRIEVAL),
         aux_networks=DocumentAuxNetworks(
             tokenizer=tokenizer_training(size, steps=settings.tokenizer_steps),

@@ -14,7 +14,7 @@ from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import zero_init
 from feller.networks.network_config import NetworkConfig, seeded_init
-from feller.networks.sequence.patch_positions import PatchPositions
+from feller.networks.sequence.patch_positions import CollapsedHoles, HolePositions, PatchPositions
 from feller.networks.sequence.text_dit import check_text
 
 WEIGHT_STD, POSITION_STD = 0.006, 0.0002
@@ -51,6 +51,9 @@ class GPT(NetworkConfig):
     patch_positions: bool = True
     """True to add an embedding of each image code's index within its image, which the network in the paper lacks.
     Without this embedding, the network learns more slowly to copy content from one image to the next."""
+    hole_positions: HolePositions = CollapsedHoles()  # noqa: RUF009 - frozen
+    """Convention for the patch positions of codes after a hole of an image. `PlannedHoles` suits filling of holes of
+    known sizes, as in inpainting; the default is that of the first release."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads, self.context) < 1:
@@ -129,6 +132,8 @@ class KVCache:
     """Number of positions per row processed so far."""
     tokens: Int[Tensor, "held most"] | None = None
     """Tokens processed so far; None if the network has no patch positions."""
+    hole_sizes: Int[Tensor, "held most"] | None = None
+    """Number of codes that each `<mask>` hides; None if they are unknown."""
     patch_position: Int[Tensor, " held"] | None = None
     """Patch position of each row's last token; None before the first token."""
 
@@ -148,6 +153,7 @@ class KVCache:
             padding_range=_min_and_max(left_padding),
             active_rows=None,
             tokens=None if self.tokens is None else self.tokens[rows],
+            hole_sizes=None if self.hole_sizes is None else self.hole_sizes[rows],
             patch_position=None if self.patch_position is None else self.patch_position[rows],
         )
 
@@ -183,7 +189,7 @@ class GPTNetwork(nn.Module):
         _init_trunc_normal(self.position_embed.weight, POSITION_STD)
         self.patch_positions: PatchPositions | None = None
         if config.patch_positions:
-            self.patch_positions = PatchPositions(self.vocabulary, width, WEIGHT_STD)
+            self.patch_positions = PatchPositions(self.vocabulary, width, WEIGHT_STD, config.hole_positions)
 
     def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b n count"]:
         """Return the logits of the next token at each position, given all tokens up to this position.
@@ -203,13 +209,21 @@ class GPTNetwork(nn.Module):
             h = block(h, attn_mask)
         return self._logits(h)
 
-    def init_cache(self, batch_size: int, max_length: int, left_padding: Int[Tensor, " b"] | None = None) -> KVCache:
+    def init_cache(
+        self,
+        batch_size: int,
+        max_length: int,
+        left_padding: Int[Tensor, " b"] | None = None,
+        hole_sizes: Int[Tensor, "b m"] | None = None,
+    ) -> KVCache:
         """Return an empty cache.
 
         Args:
             batch_size: Number of rows.
             max_length: Maximum number of positions per row, including padding.
             left_padding: Number of padding tokens at the start of each row (default: none).
+            hole_sizes: Number of codes that each `<mask>` of the prompt hides, 0 at its other tokens; None for prompts
+                without holes in images.
         """
         like, depth = self.token_embed.weight, len(self.blocks)
         key_values = like.new_empty(depth, 2, batch_size, self.heads, max_length, self.head_dim)
@@ -217,7 +231,9 @@ class GPTNetwork(nn.Module):
             torch.zeros(batch_size, dtype=torch.long, device=like.device) if left_padding is None else left_padding
         )
         tokens = None if self.patch_positions is None else left_padding.new_zeros(batch_size, max_length)
-        return KVCache(key_values, left_padding, _min_and_max(left_padding), tokens=tokens)
+        if hole_sizes is not None:
+            hole_sizes = F.pad(hole_sizes.to(like.device), (0, max_length - hole_sizes.shape[1]))
+        return KVCache(key_values, left_padding, _min_and_max(left_padding), tokens=tokens, hole_sizes=hole_sizes)
 
     @torch.no_grad()
     def decode_step(self, tokens: Int[Tensor, "b m"], cache: KVCache) -> tuple[Float[Tensor, "b count"], KVCache]:
@@ -241,7 +257,10 @@ class GPTNetwork(nn.Module):
             cache.tokens[:, start:end] = tokens
             patch_positions = self.patch_positions.advance(tokens, patch_position)
             if patch_positions is None:
-                patch_positions = self.patch_positions.positions(cache.tokens[:, :end])[:, start:]
+                hole_sizes = None if cache.hole_sizes is None else cache.hole_sizes[:, :end]
+                patch_positions = self.patch_positions.positions(cache.tokens[:, :end], hole_sizes=hole_sizes)[
+                    :, start:
+                ]
             h, patch_position = h + self.patch_positions(patch_positions), patch_positions[:, -1]
         attn_mask = cache.attention_mask(end - start)
         for block, key_values in zip(self.blocks, cache.key_values, strict=True):

@@ -16,7 +16,7 @@ from feller.core.rng import Rng
 from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.sampling.autoregressive.decoding_goals import DecodingGoal
-from feller.sampling.autoregressive.document_grammar import parse_prefix, symbol_kinds
+from feller.sampling.autoregressive.document_grammar import parse_prefix, planned_hole_sizes, symbol_kinds
 from feller.sampling.autoregressive.parser_state import ENDED, Automaton, ParserStateBatch
 from feller.sampling.autoregressive.token_guidance import NoGuidance, TokenGuidance
 
@@ -36,10 +36,13 @@ class DocumentDecoder(Protocol):
         """Yield the weights, which determine the device."""
         ...
 
-    def init_cache(self, batch_size: int, max_length: int, left_padding: Tensor | None = None) -> Any:
+    def init_cache(
+        self, batch_size: int, max_length: int, left_padding: Tensor | None = None, hole_sizes: Tensor | None = None
+    ) -> Any:
         """Return an empty KV cache; its method `select(index)` selects rows.
 
-        `left_padding` is the number of padding tokens before each row; None for no padding.
+        `left_padding` is the number of padding tokens before each row; None for no padding. `hole_sizes` [b, m] is the
+        number of codes that each `<mask>` of the prompts hides; None if they have no holes.
         """
         ...
 
@@ -95,8 +98,16 @@ def generate(
     """
     vocabulary, device = network.vocabulary, next(network.parameters()).device
     _check_streams(prompts, specs)
-    parser_states, *_ = [[parse_prefix(prompt, vocabulary) for prompt in stream] for stream in prompts]
+    states_of_streams = [[parse_prefix(prompt, vocabulary) for prompt in stream] for stream in prompts]
+    parser_states = states_of_streams[0]
     prompts = [[prompt[prompt != vocabulary.pad].to(device) for prompt in stream] for stream in prompts]
+    hole_sizes = [
+        [
+            planned_hole_sizes(prompt, state, vocabulary, goal.hole_sizes)
+            for prompt, state in zip(stream, states, strict=True)
+        ]
+        for stream, states in zip(prompts, states_of_streams, strict=True)
+    ]
     remaining = [network.context - max(map(len, row)) for row in zip(*prompts, strict=True)]
     if min(remaining, default=0) < 0:
         row = remaining.index(min(remaining))
@@ -117,7 +128,7 @@ def generate(
         ]
         batch = _Batch(tuple(specs), tuple(rows_per_spec))
         batch_state = state.select(np.array(batch.rows))
-        tokens = _generate_batch(network, prompts, automaton, batch, batch_state, u)
+        tokens = _generate_batch(network, prompts, hole_sizes, automaton, batch, batch_state, u)
         outputs.update(zip(batch.rows, tokens, strict=True))
     return [outputs[i] for i in range(n)]
 
@@ -174,7 +185,7 @@ class _Batch:
         return row_index
 
     def streams(self, prompts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """Return the prompt of each row of the network's input, in the order of `row_of_stream`."""
+        """Return the prompt (or hole sizes) of each row of the network's input, in the order of `row_of_stream`."""
         groups = zip(self.specs, self.rows_per_spec, strict=True)
         return [stream[i] for spec, rows in groups for stream in prompts[: spec.guidance.num_streams] for i in rows]
 
@@ -203,6 +214,7 @@ class _Batch:
 def _generate_batch(
     network: DocumentDecoder,
     prompts: Sequence[Sequence[Tensor]],
+    hole_sizes: Sequence[Sequence[Tensor]],
     automaton: Automaton,
     batch: _Batch,
     state: ParserStateBatch,
@@ -213,11 +225,11 @@ def _generate_batch(
     max_new_symbols = int(state.room.max())
     stream_prompts = batch.streams(prompts)
     prompt_length = max(map(len, stream_prompts))
-    tokens = torch.stack(
-        [F.pad(prompt, (prompt_length - len(prompt), 0), value=network.vocabulary.pad) for prompt in stream_prompts]
-    )
+    tokens = _left_padded(stream_prompts, prompt_length, network.vocabulary.pad)
+    sizes = _left_padded(batch.streams(hole_sizes), prompt_length, 0)
     left_padding = torch.tensor([prompt_length - len(prompt) for prompt in stream_prompts], device=device)
-    cache = network.init_cache(len(stream_prompts), prompt_length + max_new_symbols - 1, left_padding)
+    max_length = prompt_length + max_new_symbols - 1
+    cache = network.init_cache(len(stream_prompts), max_length, left_padding, sizes)
     outputs: dict[int, list[int]] = {row: [] for row in batch.rows}
     open_rows, row_index, stream_rows = _numbers(batch, device)
     previous_allowed, allowed_tokens = None, torch.empty(0)
@@ -241,6 +253,10 @@ def _generate_batch(
             open_rows, row_index, stream_rows = _numbers(batch, device)
         tokens = next_tokens[stream_rows, None]
     return [torch.tensor(row, dtype=torch.long, device=device) for row in outputs.values()]
+
+
+def _left_padded(rows: Sequence[Int64[Tensor, " _"]], length: int, value: int) -> Int64[Tensor, "n length"]:
+    return torch.stack([F.pad(row, (length - len(row), 0), value=value) for row in rows])
 
 
 def _numbers(batch: _Batch, device: torch.device) -> tuple[list[int], Tensor, Tensor]:

@@ -144,6 +144,37 @@ def parse_prefix(row: Int64[Tensor, " n"], vocabulary: DocumentVocabulary) -> Pa
     return parser.document(starts[-1] + 1, len(values), len(starts) - 1)
 
 
+def planned_hole_sizes(
+    row: Int64[Tensor, " n"], state: ParserState, vocabulary: DocumentVocabulary, hole_codes: Sequence[int] = ()
+) -> Int64[Tensor, " n"]:
+    """Return the number of codes that each `<mask>` of a row hides, 0 at other tokens and where it is unknown.
+
+    Holes of earlier documents are filled in the row, and a single hole of an image hides all codes that it lacks.
+
+    Args:
+        row: Row without padding.
+        state: Parser state at its end.
+        vocabulary: Vocabulary of the row.
+        hole_codes: Number of codes of each hole of the last document; empty if unspecified.
+    """
+    sizes, is_code = torch.zeros_like(row), vocabulary.is_code(row)
+    starts = (row == vocabulary.eos).nonzero()[:, 0].tolist()
+    for start, end in pairwise([*starts, len(row)]):
+        masks, infills = (
+            (row[start:end] == token).nonzero()[:, 0].add(start).tolist()
+            for token in (vocabulary.mask, vocabulary.infill)
+        )
+        for mask, (begin, stop) in zip(masks, pairwise([*infills, end]), strict=False):
+            sizes[mask] = is_code[begin:stop].sum()
+    masks = (row == vocabulary.mask).nonzero()[:, 0][-len(state.holes) :] if state.holes else row[:0]
+    for i, (mask, hole) in enumerate(zip(masks.tolist(), state.holes, strict=True)):
+        if len(hole_codes) == len(state.holes):
+            sizes[mask] = hole_codes[i]
+        elif hole.missing_codes and not hole.num_following and (i == 0 or not state.holes[i - 1].num_following):
+            sizes[mask] = hole.missing_codes
+    return sizes
+
+
 @dataclass(frozen=True)
 class _PrefixParser:
     values: Sequence[int]
