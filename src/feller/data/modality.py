@@ -325,6 +325,10 @@ class Modality(abc.ABC):
         """Return the number of entries of each example that are not padding."""
         return torch.full((num_examples(values),), values[0].numel())
 
+    def with_text_length(self, length: int) -> "Modality | None":
+        """Return this modality with texts of another number of tokens; None if examples are not texts."""
+        return None
+
     def add_derived_conditions(self, given: Cond) -> Cond:
         """Add conditions that are functions of the given conditions; default: add none."""
         return given

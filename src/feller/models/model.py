@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, cast, overload
 
 import pandas as pd
 import torch
@@ -28,7 +28,6 @@ from feller.data.tables.dataframes import to_frame
 from feller.data.tables.given_cells import CellConditions, words_of
 from feller.data.tables.histories import Histories, with_conditions_on_cells
 from feller.data.tables.modality import Table
-from feller.data.text.modality import Text
 from feller.models.families.elbo import ELBO, ELBOEstimate
 from feller.models.families.model_family import (
     GuidanceScale,
@@ -276,23 +275,20 @@ class Model:
             UsageError: If the length is below 1, or the model does not generate texts of any length.
         """
         check_integer("length", length, ge=1)
-        spec, modality = self.spec, self.spec.modality
-        if (
-            not isinstance(modality, Text)
-            or not isinstance(spec.space, Tokens)
-            or not spec.architecture.takes_any_length
-        ):
+        spec, modality = self.spec, self.spec.modality.with_text_length(length)
+        if modality is None or not spec.architecture.takes_any_length:
             raise UsageError(
                 argument="length",
                 expected="a model of text with tokens at positions, such as the recipe text-blocks",
-                found=f"a model of {modality.display_name}, which {self.family.describe()}",
+                found=f"a model of {spec.modality.display_name}, which {self.family.describe()}",
                 remedy="Leave it out",
             )
-        nfe = min(max(-(-spec.sampling.nfe * length // modality.length), 1), MOST_CALLS)
+        space = cast(Tokens, spec.space)
+        nfe = min(max(-(-spec.sampling.nfe * length // space.shape[0]), 1), MOST_CALLS)
         resized = replace(
             spec,
-            modality=replace(modality, length=length),
-            space=replace(spec.space, shape=(length,)),
+            modality=modality,
+            space=replace(space, shape=(length,)),
             sampling=replace(spec.sampling, nfe=nfe),
         )
         return Model.from_spec(resized, self.network, self.objective)

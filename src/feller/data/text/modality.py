@@ -3,7 +3,7 @@
 import pathlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -109,6 +109,9 @@ class Text(Modality):
     def frame(self, values: Int64[Tensor, "n l"], given: Cond) -> pd.DataFrame:
         labels = label_names(given, self.classes)
         return pd.DataFrame({TEXT_NAME: self.texts(values), **({} if labels is None else {LABEL_NAMES[0]: labels})})
+
+    def with_text_length(self, length: int) -> "Text":
+        return replace(self, length=length)
 
     def space(self) -> Tokens:
         return Tokens(self.vocab_size, (self.length,))
