@@ -172,6 +172,8 @@ def shorten(words: list[str]) -> list[str]:
         recipe = words[words.index("--recipe") + 1] if "--recipe" in words else ""
         if recipe not in ("table-marginals", "logistic-private"):
             words += ["--steps", "3"] if "--resume" in words or ":" in recipe else SHORT
+            if recipe == "text-blocks":
+                words[-1] = "8"  # an evaluation for each block
         if words[1].startswith(("scenes/", "documents")) and "--resume" not in words and not recipe.startswith("image"):
             words += ["--vectors.steps", "2"]
         if words[1].startswith(("recordings", "spoken")) and "vocoder" not in words:
@@ -235,7 +237,8 @@ def thin(folder: pathlib.Path) -> None:
 def in_time(words: list[str]) -> bool:
     """Tell whether what is drawn is a process in time, which takes calls; the run is named first, or is the newest."""
     run = open_run(words[1] if len(words) > 1 and not words[1].startswith("-") else None)
-    return load_spec(run).family.is_process
+    family = load_spec(run).family
+    return family.is_process and family.name != "blocks"  # each block takes a call
 
 
 @pytest.mark.slow
