@@ -144,7 +144,7 @@ def test_no_training_on_tail_creatures(monkeypatch, data: ExperimentData, key: M
     """Neither in training documents nor in retrieved documents, whose tokens are in the loss."""
     base_model(TINY, 0, key.dial)  # with which a tuned one begins
     calls = []
-    monkeypatch.setattr(models, "_fit", lambda network, *rest: calls.append(rest) or network)
+    monkeypatch.setattr(models, "fit_decoder", lambda network, *rest: calls.append(rest) or network)
     models._train.__wrapped__(TINY, key)
     ((objective, dataset, *_),) = calls
     if key.documents and not key.tuned:

@@ -22,14 +22,13 @@ from feller_papers.claims import Claim, mean_of, numbers_of, seeds_of, spread_of
 from feller_papers.cm3leon.asking import code_nlls, fill_text, replace_picture, sample_images, text_request
 from feller_papers.cm3leon.differences import difference, format_column_means, format_differences
 from feller_papers.cm3leon.infilling import hole_nlls, middle_of_picture
+from feller_papers.cm3leon.models import MAX_RETRIEVED
 
 MIN_P = 0.1
 """Smallest probability of a code relative to the likeliest, at all weights of guidance and in contrastive decoding."""
 CONTRAST = ContrastiveDecoding(1, MIN_P)
 MIN_GAIN, MIN_SHARE = 0.05, 0.5
-"""Required gain of right names by guidance, and required share at the best weight."""
-MAX_RETRIEVED = 2
-"""Number of retrieved documents."""
+"""Required gain of right names by guidance, and required fraction at the best weight."""
 NOT_IN_A_PAPER = "not in a paper"
 
 
@@ -52,7 +51,7 @@ def needs_pictures(test: Test) -> Test:
 
 @functools.cache
 def right_names(setting: EmojiSetting, seed: int) -> dict[str, float]:
-    """Return the share of pictures with the right name, by way of decoding: weights, `plain` and `contrast`."""
+    """Return the fraction of pictures with the right name, by decoding method: weights, `plain` and `contrast`."""
     data, network = emoji_data(setting, seed), emoji_decoder(setting, seed)
     specs = {f"{w:g}": SamplingSpec(ClassifierFreeGuidance(w, MIN_P)) for w in setting.guidance_weights}
     specs |= {"plain": SamplingSpec(NoGuidance()), "contrast": SamplingSpec(CONTRAST)}
@@ -88,7 +87,7 @@ def reconstruction(setting: EmojiSetting) -> Iterator[Claim]:
 
 @needs_pictures
 def guidance(setting: EmojiSetting) -> Iterator[Claim]:
-    """Share of right names by guidance weight, and of contrastive decoding."""
+    """Fraction of right names by guidance weight, and of contrastive decoding."""
     names = [f"{w:g}" for w in setting.guidance_weights]
     runs = [right_names(setting, seed) for seed in setting.seeds]
     best = [max(run[name] for name in names) for run in runs]

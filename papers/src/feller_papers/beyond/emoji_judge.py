@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from feller.core.errors import InputError
@@ -17,6 +17,7 @@ from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Example
 from feller.training.optimizer import TrainConfig
+from feller_papers.cm3leon.judges import scaled
 
 NUM_CANDIDATES = 10
 """Number of names among which the judge chooses."""
@@ -53,7 +54,7 @@ class EmojiJudge:
     def accuracy(
         self, pictures: UInt8[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], candidates: Int64[Tensor, "n k"]
     ) -> float:
-        """Return the share of pictures whose name is chosen."""
+        """Return the fraction of pictures whose name is chosen."""
         return torch.eq(self.choose(pictures, candidates), labels).double().mean().item()
 
 
@@ -81,8 +82,3 @@ def draw_candidates(labels: Sequence[int], num_names: int, rng: Rng) -> Int64[Te
     u = rng.stream("candidates").uniform((len(labels), num_names), torch.float64)
     u[torch.arange(len(labels)), torch.tensor(labels)] = -1.0  # the label comes first
     return u.argsort(1)[:, : min(NUM_CANDIDATES, num_names)].sort(1).values
-
-
-def scaled(pictures: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-    """Return levels scaled to [-1, 1]."""
-    return pictures.float() / 127.5 - 1

@@ -60,7 +60,7 @@ class EmojiData:
     """Trained on pictures drawn apart from all documents."""
 
     def accuracy(self, pictures: UInt8[Tensor, "n 3 h w"]) -> float:
-        """Return the share of pictures of held-out documents for which the judge chooses the right name."""
+        """Return the fraction of pictures of held-out documents for which the judge chooses the right name."""
         return self.judge.accuracy(pictures, self.labels, self.candidates)
 
 

@@ -20,6 +20,7 @@ from feller.training.loop import make_train_state, train
 from feller.training.objective import Objective, TrainingContext
 from feller.training.objectives.causal_masked_lm import CausalMaskedLM
 from feller.training.optimizer import TrainConfig
+from feller_papers.cm3leon.asking import DocumentData
 from feller_papers.cm3leon.setting import Setting
 from feller_papers.cm3leon.world import TEXT_RETRIEVER, ExperimentData, experiment_data
 
@@ -106,26 +107,26 @@ def _train(setting: Setting, key: ModelKey) -> GPTNetwork:
         rng = Rng(seed).fold_in("tuned")
         network = copy.deepcopy(_train(setting, replace(key, tuned=False))).train().requires_grad_(True)
         training = replace(training, steps=setting.tuning_steps, lr=TRAINING.lr / 3)
-        return _fit(
+        return fit_decoder(
             network,
-            _objective(data, INSTRUCTION_MASKING, 0),
+            decoder_objective(data, INSTRUCTION_MASKING, 0),
             data.modality.for_training(data.instructions, rng),
             training,
             rng,
         )
     rng = Rng(seed).fold_in("base", key.dial, documents)
-    objective = _objective(data, PAIR_MASKING, documents).build(
+    objective = decoder_objective(data, PAIR_MASKING, documents).build(
         TrainingContext(data=data.pairs)
     )  # not the retrieval index: it has tail creatures
     network = _gpt_config(data, key.dial).build((data.modality.context,), {}, rng)
-    return _fit(network, objective, data.pairs, training, rng)
+    return fit_decoder(network, objective, data.pairs, training, rng)
 
 
 def _gpt_config(data: ExperimentData, dial: int) -> GPT:
     return GPT.from_size(data.modality.symbols, dial, data.modality.context)
 
 
-def _objective(data: ExperimentData, masking: SpanMasking, documents: int) -> CausalMaskedLM:
+def decoder_objective(data: DocumentData, masking: SpanMasking, documents: int) -> CausalMaskedLM:
     """Return the training objective, without its datastore."""
     modality = data.modality
     return CausalMaskedLM(
@@ -139,7 +140,9 @@ def _objective(data: ExperimentData, masking: SpanMasking, documents: int) -> Ca
     )
 
 
-def _fit(network: GPTNetwork, objective: Objective, data: Dataset, training: TrainConfig, rng: Rng) -> GPTNetwork:
+def fit_decoder(
+    network: GPTNetwork, objective: Objective, data: Dataset, training: TrainConfig, rng: Rng
+) -> GPTNetwork:
     """Return the trained network with averaged weights."""
     learner = make_train_state(network, training)
     feed = batch_loader(data, training.batch_size, rng)
