@@ -1,6 +1,7 @@
 """Model family of edit paths: sequences of variable length that change by insertions, deletions and substitutions."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import State
 from feller.core.rng import Rng
 from feller.models.families.model_family import LogProb, LogProbRequest, ModelFamily, SampleRequest
+from feller.models.families.stratified_bound import stratified_bound
 from feller.networks.mixed_precision import at_precision
 from feller.paths import Network
 from feller.paths.edits.edit_path import EditPath
@@ -70,23 +72,12 @@ class EditModel(ModelFamily):
         return x_0, x
 
     def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
-        """Return an estimate of a lower bound, from stratified times tau; two independent samples per stratum."""
-        strata = -(-request.times // 2)
-        draws = [
-            [self._integrand(network, request, (i, strata), rng.fold_in("time", i, j)) for j in range(2)]
-            for i in range(strata)
-        ]
-        samples = torch.stack([torch.stack(pair) for pair in draws])  # [strata, 2, b]
-        nats = samples.mean(1).mean(0)
-        std_err = (samples.var(1) / 2).sum(0).sqrt() / strata
-        return LogProb(-nats, std_err)
+        """Return an estimate of a lower bound, from stratified times tau."""
+        return stratified_bound(partial(self._integrand, network, request), request.x_1, request.times, rng)
 
-    @torch.no_grad()
-    def _integrand(self, network: Any, request: LogProbRequest, stratum: tuple[int, int], rng: Rng) -> Tensor:
-        """Return the divergence at a random time of a stratum, divided by the density of tau."""
+    def _integrand(self, network: Any, request: LogProbRequest, u: Tensor, rng: Rng) -> Tensor:
+        """Return the divergence at the times tau of uniform numbers u, divided by the density of tau."""
         x_1, space = request.x_1, self.path.space
-        i, strata = stratum
-        u = (i + rng.stream("time").uniform((len(x_1),), torch.float64, x_1.device)) / strata
         # density proportional to exp(-tau / 2): the divergence falls as exp(-tau) on average
         end = 1 - torch.exp(torch.tensor(-MAX_TAU / 2, dtype=torch.float64))
         root = 1 - u * end

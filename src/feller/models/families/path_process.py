@@ -112,8 +112,7 @@ class PathProcess(ModelFamily):
             if count is not None:
                 check_observed_tokens(observed, count)
             if request.eos_token_id is not None:
-                must_continue = observed.mask.flip(1).cumsum(1).flip(1) > 0  # at and before the last observed token
-                guided = without_early_end(guided, must_continue, request.eos_token_id)
+                guided = without_early_end(guided, up_to_last(observed.mask), request.eos_token_id)
             x = torch.where(observed.mask, observed.values, x_0)
             process = clamp(path.process(guided, {**request.cond, "known": observed.mask}), observed.mask)
         x = request.simulate(process, x, times, solver, rng)
@@ -232,6 +231,11 @@ def check_observed_tokens(observed: PartialObservation, vocab_size: int) -> None
             f"{int(observed.values[invalid][0])} is observed, but tokens are numbered from 0 to {vocab_size - 1}",
             remedy="Set the mask of this token to False to sample it",
         )
+
+
+def up_to_last(observed_mask: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
+    """Return the mask of the positions up to the last observed token of each sequence."""
+    return observed_mask.flip(1).cumsum(1).flip(1) > 0
 
 
 def without_early_end(network: Network, must_continue: Bool[Tensor, "b n"], eos_token_id: int) -> Network:

@@ -6,29 +6,18 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
+from torch.nn import functional as F
 
 from feller.core.pytree import Cond, tree_map
+from feller.sampling.autoregressive.token_decoding import CausalDecoder
 
 
 @runtime_checkable
-class BlockDecoder(Protocol):
-    """Network of block diffusion with a KV cache: a block depends on its noisy tokens and on the tokens before it."""
+class BlockDecoder(CausalDecoder, Protocol):
+    """Network of block diffusion with a KV cache: a block depends on its noisy tokens and on the tokens before it.
 
-    bos_token_id: int
-    """Token read before the first position, and the mask in a block; data tokens have smaller ids."""
-    null_values: dict[str, int | float]
-
-    def parameters(self) -> Iterator[Tensor]:
-        """Yield the weights, which determine the device."""
-        ...
-
-    def init_cache(self, batch_size: int, max_length: int) -> Any:
-        """Return an empty KV cache; its method `select(index)` selects sequences."""
-        ...
-
-    def decode_step(self, tokens: Tensor, cache: Any, cond: Cond) -> tuple[Tensor, Any]:
-        """Process tokens [b, m] causally; return the logits of the next token, [b, K], and the updated cache."""
-        ...
+    The mask in a block has the id `bos_token_id`.
+    """
 
     def block_logits(self, tokens: Tensor, cache: Any, cond: Cond) -> Tensor:
         """Return the logits [b, m, K] of a noisy block; `tokens` [b, 1 + m] starts with the token before the block."""
@@ -51,16 +40,9 @@ class CachedBlocks:
             tokens: Tokens of all sequences; those before the current block are read. The caller updates them in place.
         """
         self.network, self.null_values = network, network.null_values
-        self._tokens = tokens
-        self._inputs_start = torch.full((len(tokens), 1), network.bos_token_id, device=tokens.device)
-        self._start = 0
+        self._tokens, self._start = tokens, 0
         self._open = torch.arange(len(tokens), device=tokens.device)
         self._caches: dict[int, Any] = {}
-
-    @property
-    def open_rows(self) -> Int64[Tensor, " open"]:
-        """Indices of the sequences that are not finished."""
-        return self._open
 
     def parameters(self) -> Iterator[Tensor]:
         """Yield the weights of the network."""
@@ -81,13 +63,18 @@ class CachedBlocks:
         copies = len(x_t) // len(self._tokens)
         rows = _of_copies(self._open, copies, len(self._tokens))
         given = tree_map(lambda value: value[rows], cond)
-        before = torch.cat([self._inputs_start, self._tokens[:, : self._start]], 1)[self._open].repeat(copies, 1)
         cache = self._caches.get(copies) or self.network.init_cache(len(rows), self._tokens.shape[1] + 1)
+        before = self._inputs(cache.length).repeat(copies, 1)
         if cache.length < self._start:
-            _, cache = self.network.decode_step(before[:, cache.length : self._start], cache, given)
+            _, cache = self.network.decode_step(before[:, :-1], cache, given)
         self._caches[copies] = cache
-        logits = self.network.block_logits(torch.cat([before[:, self._start :], x_t[rows]], 1), cache, given)
+        logits = self.network.block_logits(torch.cat([before[:, -1:], x_t[rows]], 1), cache, given)
         return logits.new_zeros(len(x_t), *logits.shape[1:]).index_copy_(0, rows, logits)
+
+    def _inputs(self, first: int) -> Int64[Tensor, "open inputs"]:
+        """Return the inputs from position `first` to that of the token before the block; the BOS token comes first."""
+        tokens = self._tokens[self._open, max(first - 1, 0) : self._start]
+        return tokens if first else F.pad(tokens, (1, 0), value=self.network.bos_token_id)
 
 
 def _of_copies(rows: Int64[Tensor, " m"], copies: int, n: int) -> Int64[Tensor, " all"]:

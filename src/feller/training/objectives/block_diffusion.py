@@ -47,9 +47,7 @@ class BlockDiffusion(ConditionalObjective):
         block_size = block_size_of(network)
         x_1, cond = batch["x_1"], batch.get("given", {})
         u = rng.stream("time").uniform((len(x_1),), torch.float64, x_1.device)
-        x_t, weight = mask_blocks(x_1, u, block_size, self.space.vocab_size, rng.stream("path"))
-        if self.eos_token_id is not None:
-            weight = weight * starts_before_end(x_1, block_size, self.eos_token_id)
+        x_t, weight = mask_blocks(x_1, u, block_size, self.space.vocab_size, rng.stream("path"), self.eos_token_id)
         return {
             "x_t": x_t,
             "t": torch.zeros(len(x_1), device=x_1.device),
@@ -65,7 +63,12 @@ class BlockDiffusion(ConditionalObjective):
 
 
 def mask_blocks(
-    x_1: Int[Tensor, "b n"], u: Float64[Tensor, " b"], block_size: int, vocab_size: int, rng: RandomStream
+    x_1: Int[Tensor, "b n"],
+    u: Float64[Tensor, " b"],
+    block_size: int,
+    vocab_size: int,
+    rng: RandomStream,
+    eos_token_id: int | None = None,
 ) -> tuple[Int[Tensor, "b n"], Float64[Tensor, "b n"]]:
     """Mask k of the m tokens of each block; return the tokens, and the weight m / k of each masked token, else 0.
 
@@ -79,6 +82,7 @@ def mask_blocks(
         block_size: Number of tokens per block; the last block may be shorter.
         vocab_size: Id of the mask token.
         rng: Random stream of the positions.
+        eos_token_id: Token that ends a text; blocks after its first occurrence have weight 0.
     """
     b, n = x_1.shape
     num_blocks = max(-(-n // block_size), 1)
@@ -90,7 +94,10 @@ def mask_blocks(
     rank = noise.unflatten(1, (num_blocks, block_size)).argsort(2).argsort(2)
     is_masked = (rank < num_masked[:, :, None]).flatten(1)[:, :n]
     weight = (sizes / num_masked.clamp(min=1)).repeat_interleave(block_size, 1)[:, :n]
-    return x_1.masked_fill(is_masked, vocab_size), weight.double() * is_masked
+    weight = weight.double() * is_masked
+    if eos_token_id is not None:
+        weight = weight * starts_before_end(x_1, block_size, eos_token_id)
+    return x_1.masked_fill(is_masked, vocab_size), weight
 
 
 def starts_before_end(x_1: Int[Tensor, "b n"], block_size: int, eos_token_id: int) -> Int64[Tensor, "b n"]:
